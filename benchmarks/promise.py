@@ -88,8 +88,11 @@ def part_of(texts: MeasuredTexts, chosen_X: np.ndarray, budgets: Iterable[float]
         }
         return found._replace(**arrays)
 
+    cost_E = texts.full_cost_E
     return MeasuredTexts(
-        {budget: part(texts.measured[budget]) for budget in budgets}, texts.full_E[chosen_X]
+        {budget: part(texts.measured[budget]) for budget in budgets},
+        texts.full_E[chosen_X],
+        full_cost_E=None if cost_E is None else cost_E[chosen_X],
     )
 
 

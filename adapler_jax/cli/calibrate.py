@@ -14,8 +14,8 @@ classes are close there run again, on what --escalate_to says. With labelled dat
 --max_drop=1.0 certifies that at most 1% of answers are wrong where the full model is right: the
 accuracy drops by no more than 1 point.
 
-The full model is the one of --reference, as the model that was compressed, or the one that an
-earlier certificate keeps in DIR/full. Without both it is this model with all tokens.
+The full model is the one of --reference, or the one that an earlier certificate keeps in DIR/full.
+Without both it is this model with all tokens.
 
 --latency_ms=20 --batch_size=1 measures every budget on this device, and names the largest one whose
 calls take at most 20 ms.
@@ -51,7 +51,8 @@ _MODE = flags.DEFINE_enum(
 _REFERENCE = flags.DEFINE_string(
     "reference",
     None,
-    "directory of the full model, of the same tokenizer and classes",
+    "directory of the full model, a saved model of this library as OUT/full of `adapler compress`, "
+    "of the same tokenizer, classes and length",
     flag_values=FLAGS,
 )
 _LABEL = flags.DEFINE_string(

@@ -15,8 +15,8 @@ from adapler_jax.evaluation.budgets import (
     calibrate_budgets,
     check_calibrates,
     measure_budgets,
+    measure_saved,
     natural_shares,
-    predict_classes,
     profile_shares,
 )
 from adapler_jax.evaluation.calibration_card import card_section
@@ -42,7 +42,7 @@ from adapler_jax.inference.calibration import (
     ESCALATIONS,
     FIXED,
     FULL,
-    FULL_FOLDER,
+    FULL_IS_MISSING,
     MODES,
     OWN,
     THRESHOLDS,
@@ -52,21 +52,26 @@ from adapler_jax.inference.calibration import (
 )
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import threshold_of
-from adapler_jax.io.atomic_directories import atomic_directory, copy_entries, have_equal_files
+from adapler_jax.io.atomic_directories import (
+    atomic_directory,
+    copy_entries,
+    have_equal_files,
+    recover,
+)
 from adapler_jax.io.atomic_files import remove_file
 from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.io.provenance import device_name
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import Batch
 from adapler_jax.weights.card import set_card_part
-from adapler_jax.weights.config import CALIBRATION_FILE, MODEL_FILES
+from adapler_jax.weights.config import CALIBRATION_FILE, FULL_FOLDER, MODEL_FILES
 from adapler_jax.weights.save import Saved, load_model
 from adapler_jax.weights.students import full_config
 
 NONE = "none"  # of `Promise.escalates_to`
 SEED = 0  # of the split into halves
 MAX_SAMPLE = 256  # texts that thresholds are made from
-MAX_TOKENS = 2**18  # of them
+MAX_TOKENS = 2**18  # of them, unless they are MIN_TEXTS
 
 
 class Promise(NamedTuple):
@@ -128,7 +133,7 @@ def calibrate_model(
     if len(halves[0]) + len(halves[1]) < len(texts):
         log("equal texts count once")
     _remove_damaged(saved, log)
-    classifier, full = Classifier.load(directory), _full_model(saved, reference)
+    classifier, full = Classifier.load(directory), _full_model(saved, reference, log)
     sample = halves[0][: _sample_size(classifier.max_length)]
     parts = [make_task_texts(classifier, half, label_of) for half in halves]
     log(f"calibrating on {len(sample):,} texts, measuring on {len(halves[1]):,} others")
@@ -167,6 +172,8 @@ def _judged(
     ordering = None
     if promise.escalates_to != NONE:
         has_full = full is not saved and threshold_of(full, None) == threshold_of(saved, None)
+        if full is not saved and not has_full:
+            log("the full model has another decision threshold, so no text runs again on it")
         ordering = measure(parts[0]).at(calibration.budgets)
         ordering = ordering._replace(escalates_to=promise.escalates_to if has_full else OWN)
         held_out = held_out._replace(escalates_to=ordering.escalates_to)
@@ -180,33 +187,45 @@ def _judged(
     return dataclasses.replace(calibration, certificate=certificate)
 
 
-def _full_model(saved: Saved, reference) -> Saved:
+def _full_model(saved: Saved, reference, log: Callable[[str], None]) -> Saved:
     """Return the model that answers are compared with; `saved` where it is no other one.
 
     Raises:
-      ValueError: it has other classes, or another vocabulary.
+      ValueError: it has other classes, another vocabulary or length, or fewer layers; or it is
+        missing.
     """
     kept = saved.directory / FULL_FOLDER
-    if reference is None and kept.exists():
+    if reference is None and recover(kept).exists():
         reference = kept
     if reference is None:
+        if _needs_full(saved):
+            raise ValueError(FULL_IS_MISSING)
         return saved
     full = load_model(reference)
+    log(f"answers are compared with the full model {reference}")
     for name, own, other in (
         ("classes", saved.class_names, full.class_names),
         ("tokens in its vocabulary", saved.config.vocab_size, full.config.vocab_size),
+        ("max_length", saved.max_length, full.max_length),
     ):
         if own != other:
             raise ValueError(f"{name} of the full model {reference}: {other}; of this model: {own}")
+    if full.config.num_layers < saved.config.num_layers:
+        raise ValueError(f"the full model {reference} has fewer layers than this model")
     return full
+
+
+def _needs_full(saved: Saved) -> bool:
+    """Return whether an earlier certificate of the model needs the full model."""
+    found = read_calibration(saved.directory, len(pruner_of_saved(saved).sites))
+    return found is not None and found.needs_full
 
 
 def _keep_full(calibration: Calibration, full: Saved, directory: pathlib.Path) -> None:
     """Copy the full model into a model's directory, if its certificate runs texts again on it."""
-    found, kept = calibration.certificate, directory / FULL_FOLDER
-    if found is None or not found["margin"] or found["escalates_to"] != FULL:
-        return
-    if not have_equal_files(kept, full.directory, MODEL_FILES):
+    kept = directory / FULL_FOLDER
+    if calibration.needs_full and not have_equal_files(kept, full.directory, MODEL_FILES):
+        remove_file(directory / CALIBRATION_FILE)  # its certificate is about another full model
         with atomic_directory(kept) as partial:
             copy_entries(full.directory, partial, skip=(FULL_FOLDER,))
 
@@ -360,10 +379,9 @@ def measure_part(
         head=saved.head,
         dtype=dtype,
         threshold=threshold_of(saved, None),
-        dense_config=full_config(saved),
+        dense_config=full_config(full),
     )
     if full is saved:
-        full_E = measured[1.0].predicted_E
-    else:
-        full_E = predict_classes(full, part.batches, dtype=dtype, driver=part.driver)
-    return MeasuredTexts(measured, full_E, part.label_E)
+        return MeasuredTexts(measured, measured[1.0].predicted_E, part.label_E)
+    found = measure_saved(full, part.batches, dtype=dtype, driver=part.driver)
+    return MeasuredTexts(measured, found.predicted_E, part.label_E, full_cost_E=found.pruned_E)

@@ -48,6 +48,7 @@ class MeasuredTexts(NamedTuple):
     full_E: np.ndarray  # int32, classes by the full model
     label_E: np.ndarray | None = None  # int32
     escalates_to: str = OWN  # one of `inference.calibration.ESCALATIONS`
+    full_cost_E: np.ndarray | None = None  # operations of the full model; None: the dense ones
 
     def at(self, budgets: Iterable[float]) -> "MeasuredTexts":
         """Return the texts at these budgets."""
@@ -70,7 +71,8 @@ class MeasuredTexts(NamedTuple):
         again_E = self.full_E if is_full else own.predicted_E
         is_escalated_E = first.margin_E < candidate.margin
         predicted_E = np.where(is_escalated_E, again_E, first.predicted_E)
-        again_cost_E = first.dense_E if is_full else own.pruned_E
+        full_cost_E = first.dense_E if self.full_cost_E is None else self.full_cost_E
+        again_cost_E = full_cost_E if is_full else own.pruned_E
         cost_E = first.pruned_E + np.where(is_escalated_E, again_cost_E, 0)
         return Outcome(
             self.failures(predicted_E), is_escalated_E, flops.speedup(first.dense_E, cost_E)

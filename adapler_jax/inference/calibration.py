@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapler_jax.inference.drift import NAMES, DriftMonitor
+from adapler_jax.io.atomic_directories import recover
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.pruning.budgets import SHARES, VALUES, with_calibration
 from adapler_jax.types import Batch, Params
-from adapler_jax.weights.config import CALIBRATION_FILE
+from adapler_jax.weights.config import CALIBRATION_FILE, FULL_FOLDER
 
 FORMAT = 1
 MODES = THRESHOLDS, FIXED = ("thresholds", "fixed")
@@ -31,7 +32,11 @@ Budget = float | Sequence[float] | np.ndarray | None  # of a request: one, or on
 ADVICE = "calibrate the model again"
 # Uncertain texts run again on the full model, or on the same model with all tokens.
 FULL, OWN = ESCALATIONS = ("full", "own")
-FULL_FOLDER = "full"  # of a model's directory; has the full model that its certificate needs
+FULL_IS_MISSING = (
+    "the certificate runs uncertain texts again on the full model, which is missing: copy the "
+    f"folder {FULL_FOLDER} next to {CALIBRATION_FILE}, or calibrate the model again with "
+    "--reference=DIR"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +72,12 @@ class Calibration:
             params["pruner"], self.budgets, np.array(self.values), leaf=leaf
         )
         return params | {"pruner": calibrated}
+
+    @property
+    def needs_full(self) -> bool:
+        """Return True if the certificate runs uncertain texts again on the full model."""
+        found = self.certificate or {}
+        return bool(found.get("margin")) and found.get("escalates_to", OWN) == FULL
 
     def budget_for(self, speedup: float) -> float:
         """Return the budget that was measured to have a FLOPs speedup, by interpolation.
@@ -179,9 +190,8 @@ def full_loader(
       calibration: of that model.
       dtype: of the operands of the encoder's products.
     """
-    found = None if calibration is None else calibration.certificate
     kept = directory / FULL_FOLDER
-    if found is None or found.get("escalates_to", OWN) != FULL or not kept.exists():
+    if calibration is None or not calibration.needs_full or not recover(kept).exists():
         return None
     return functools.cache(functools.partial(load, kept, dtype=dtype))
 
@@ -206,7 +216,7 @@ def certified_request(
         missing.
     """
     found = None if calibration is None else calibration.certificate
-    if found is None:
+    if calibration is None or found is None:
         raise ValueError(
             "nothing is certified for this model; certify with `adapler calibrate "
             "--max_disagreement=0.02`, and load it without exported programs"
@@ -221,15 +231,11 @@ def certified_request(
             f"the certificate is for operands of {found['dtype']}, not {dtype}; give "
             f"--dtype={found['dtype']}, or calibrate again with --dtype={dtype}"
         )
-    request = Request(
+    if calibration.needs_full and not has_full:
+        raise ValueError(FULL_IS_MISSING)
+    return Request(
         float(found["budget"]), float(found.get("margin", 0.0)), found.get("escalates_to", OWN)
     )
-    if request.margin and request.escalates_to == FULL and not has_full:
-        raise ValueError(
-            f"the certificate runs uncertain texts again on the full model, which is missing: copy "
-            f"the folder {FULL_FOLDER} next to {CALIBRATION_FILE}, or calibrate the model again"
-        )
-    return request
 
 
 def _mode_of(found: dict[str, Any]) -> str:

@@ -291,7 +291,12 @@ def _given(model, options: CompressOptions) -> dict[str, Any]:
 
 
 def _check_given(model, options: CompressOptions, out: pathlib.Path) -> None:
-    """Raise ValueError where the work is on another model, or on texts cut elsewhere."""
+    """Raise ValueError where the work is on another model, or on texts cut elsewhere.
+
+    A student without training is an error too.
+    """
+    if options.num_layers and not options.train:
+        raise ValueError("a student needs training; leave out num_layers, or train")
     path, now = out / GIVEN_FILE, _given(model, options)
     before = now | (json.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
     for name, value in now.items():

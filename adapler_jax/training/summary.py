@@ -123,7 +123,7 @@ def _hints(workdir: pathlib.Path, names: Sequence[str]) -> list[str]:
     later = [name for name in names[names.index(method) :] if is_complete(workdir / name)]
     records = [read_done(workdir / name) for name in later]
     speedups = [token_speedup(done["validation"]) or 1.0 for done in records]
-    has_target = any("target_speedup" in done for done in records)
+    has_target = any("target_speedup" in done and done.get("is_reached", True) for done in records)
     if not speedups or has_target or max(speedups) >= NEARLY_DENSE:
         return []
     steps = max((entry["step"] for entry in read_metrics_log(workdir / method)), default=0)

@@ -37,6 +37,9 @@ def test_the_full_model_agrees_with_itself_at_the_dense_cost():
     found = other.outcome(Candidate(0.3, 0.5))
     assert found.failed_E.tolist() == [False, False, False, True]
     assert found.flops_speedup == pytest.approx(400 / (4 * 30 + 3 * 100))
+    costly = other._replace(full_cost_E=np.full(4, 300))
+    speedup = costly.outcome(Candidate(0.3, 0.5)).flops_speedup
+    assert speedup == pytest.approx(400 / (4 * 30 + 3 * 300))
     own = other._replace(escalates_to=OWN).outcome(Candidate(0.3, 0.5))
     assert own.failed_E.tolist() == [False, True, False, True]
 

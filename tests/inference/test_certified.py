@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from adapler_jax.encoders.bert import init_encoder
+from adapler_jax.evaluation import calibrate
 from adapler_jax.evaluation.calibrate import Promise, calibrate_model
 from adapler_jax.inference.calibration import FULL, certified_request, read_calibration
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.training.methods.distill import cut_layers
 from adapler_jax.weights.save import load_model, save_model
 from tests import tiny
 from tests.compilations import compilations
@@ -124,8 +126,50 @@ def test_without_the_full_model_only_certified_answers_are_missing(promised, tmp
     shutil.rmtree(copy / "full")
     classifier = Classifier.load(copy)
     classifier.predict(["a film"], budget=0.6)
-    with pytest.raises(ValueError, match="on the full model, which is missing: copy the folder"):
+    message = "on the full model, which is missing: copy the folder full next to .* --reference=DIR"
+    with pytest.raises(ValueError, match=message):
         classifier.predict(["a film"], certified=True)
+    with pytest.raises(ValueError, match=message):  # the promise would be about another full model
+        calibrate_model(copy, make_texts(400), budgets=BUDGETS, promise=Promise(0.45))
+
+
+def test_other_weights_in_the_same_folder_have_no_full_model(promised, tmp_path):
+    copy = shutil.copytree(promised, tmp_path / "model")
+    saved = load_model(copy)
+    params = jax.tree.map(lambda leaf: 1.1 * leaf, saved.params)
+    options = {"pruner_name": saved.pruner_name, "class_names": saved.class_names}
+    save_model(copy, params, saved.config, max_length=saved.max_length, tokenizer=copy, **options)
+    assert not (copy / "full").exists() and not (copy / "calibration.json").exists()
+
+
+def test_a_kill_while_the_full_model_is_copied_leaves_no_certificate_of_another(
+    promised, full, tmp_path, monkeypatch
+):
+    copy = shutil.copytree(promised, tmp_path / "model")
+    saved = load_model(full)
+    names = {"class_names": saved.class_names, "max_length": 16, "tokenizer": full}
+    params = jax.tree.map(lambda leaf: 1.1 * leaf, saved.params)
+    other = save_model(tmp_path / "other", params, saved.config, **names)
+
+    def kill(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(calibrate, "copy_entries", kill)
+    options = {"budgets": BUDGETS, "reference": other, "promise": Promise(0.45, confidence=0.9)}
+    with pytest.raises(KeyboardInterrupt):
+        calibrate_model(copy, make_texts(400), **options)
+    assert read_calibration(copy, tiny.CONFIG.num_layers) is None
+
+
+def test_a_larger_full_model_costs_its_own_operations(calibrated, full, tmp_path):
+    """Speedups are over the full model."""
+    found = []
+    for reference in (None, full):
+        copy = shutil.copytree(calibrated[0], tmp_path / str(reference is None))
+        options = {"budgets": BUDGETS, "reference": reference}
+        found.append(calibrate_model(copy, make_texts(400), **options).rows[-1]["flops_speedup"])
+    # Five layers over four, of which the last computes one token.
+    assert 1.1 < found[1] / found[0] < 1.5
 
 
 @pytest.mark.parametrize("escalates_to", ["own", "none"])
@@ -139,11 +183,26 @@ def test_a_promise_may_do_without_the_full_model(calibrated, full, tmp_path, esc
     assert escalates_to == "own" or found["margin"] == 0.0
 
 
-def test_a_full_model_of_other_classes_is_rejected(calibrated, full, tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "num_layers", "message"),
+    [
+        (
+            {"class_names": ("x", "y", "z")},
+            5,
+            r"classes of the full model .*: \('x', 'y', 'z'\); of ",
+        ),
+        ({"max_length": 8}, 5, "max_length of the full model .*: 8; of this model: 16"),
+        ({}, 3, "the full model .* has fewer layers than this model"),
+    ],
+)
+def test_a_full_model_that_does_not_fit_is_rejected(
+    calibrated, full, tmp_path, changes, num_layers, message
+):
     saved = load_model(full)
-    names = {"class_names": ("x", "y", "z"), "max_length": 16, "tokenizer": full}
-    other = save_model(tmp_path / "other", saved.params, saved.config, **names)
-    with pytest.raises(ValueError, match=r"classes of the full model .*: \('x', 'y', 'z'\); of "):
+    params, config = cut_layers(saved.params, saved.config, tuple(range(num_layers)))
+    names = {"class_names": saved.class_names, "max_length": 16, "tokenizer": full} | changes
+    other = save_model(tmp_path / "other", params, config, **names)
+    with pytest.raises(ValueError, match=message):
         calibrate_model(calibrated[0], make_texts(400), budgets=BUDGETS, reference=other)
 
 

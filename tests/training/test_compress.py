@@ -207,6 +207,7 @@ def test_labels_give_scores_and_a_bound_on_the_drop(given, tmp_path):
             "needs labelled texts; name their column with --label",
         ),
         ({"promise": Promise(0.3, confidence=1.0)}, "confidence is 1.0; expected a number between"),
+        ({"num_layers": 2, "train": False}, "a student needs training; leave out num_layers, or"),
         ({"latency": Latency(-1.0)}, "latency of -1 ms with batch size 1; expected numbers above"),
     ],
 )

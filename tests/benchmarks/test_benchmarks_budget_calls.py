@@ -1,0 +1,20 @@
+"""A budget compiles nothing, and a model without a calibration is the same model."""
+
+import jax
+import numpy as np
+
+from adapler_jax.inference.classifier import Classifier
+from benchmarks.budget_calls import measure, num_compiled, without_calibration
+from tests.inference.calibrated import make_texts
+
+
+def test_calls_with_budgets_compile_nothing(calibrated, tmp_path):
+    (tmp_path / "plain").mkdir()
+    plain = Classifier.load(without_calibration(calibrated[0], tmp_path / "plain"))
+    classifier, texts = Classifier.load(calibrated[0]), make_texts(8)
+    assert plain.calibration is None
+    probs_NC, expected_NC = plain.predict_probs(texts), classifier.predict_probs(texts)
+    np.testing.assert_allclose(probs_NC, expected_NC, atol=1e-6)
+    row = measure(classifier, plain, texts, batch_size=4, rounds=3)
+    assert row["compiled"] == 0 and 0.1 < row["calibrated_over_plain"] < 10.0
+    assert num_compiled(lambda: jax.jit(lambda x: 3.25 * x)(1.0)) >= 1
