@@ -21,6 +21,7 @@ from adapler_jax.cli.console import run_command
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_directories import copy_entries
 from adapler_jax.io.records import print_table
+from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.texts import read_texts
 from adapler_jax.weights.config import CALIBRATION_FILE
 from benchmarks.records import Record
@@ -87,7 +88,7 @@ def measure(
 
 def main(options):
     """Measure both batch sizes, write the record and print it."""
-    texts = read_texts(options.model, options.data, columns=options.column).texts
+    texts = read_texts(options.model, options.data, columns=options.column, log=print_note).texts
     texts = texts[: options.num_texts]
     record = Record(options.json, {"data": options.data}, module="benchmarks.budget_calls")
     model, calibrated = pathlib.Path(options.model), Classifier.load(options.model)

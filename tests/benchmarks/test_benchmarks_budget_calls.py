@@ -1,11 +1,25 @@
 """A budget compiles nothing, and a model without a calibration is the same model."""
 
+import json
+import types
+
 import jax
 import numpy as np
 
 from adapler_jax.inference.classifier import Classifier
-from benchmarks.budget_calls import measure, num_compiled, without_calibration
+from benchmarks.budget_calls import main, measure, num_compiled, without_calibration
 from tests.inference.calibrated import make_texts
+
+
+def test_the_record_has_a_row_of_each_batch_size(calibrated, tmp_path):
+    (tmp_path / "texts.txt").write_text("\n".join(make_texts(6)) + "\n")
+    paths = {"data": str(tmp_path / "texts.txt"), "json": str(tmp_path / "record.json")}
+    options = types.SimpleNamespace(
+        model=str(calibrated[0]), column=[], num_texts=4, rounds=1, **paths
+    )
+    main(options)
+    rows = json.loads((tmp_path / "record.json").read_text())["rows"]
+    assert [(row["batch_size"], row["num_texts"]) for row in rows] == [(1, 4), (32, 4)]
 
 
 def test_calls_with_budgets_compile_nothing(calibrated, tmp_path):
