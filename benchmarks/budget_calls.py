@@ -14,7 +14,6 @@ import statistics
 import tempfile
 import time
 
-import jax
 from absl import flags
 
 from adapler_jax.cli.console import run_command
@@ -23,33 +22,17 @@ from adapler_jax.io.atomic_directories import copy_entries
 from adapler_jax.io.records import print_table
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.texts import read_texts
-from adapler_jax.weights.config import CALIBRATION_FILE
+from adapler_jax.weights.config import CALIBRATION_NAMES
+from benchmarks.compilations import compilations
 from benchmarks.records import Record
 
 BATCH_SIZES = (1, 32)
-COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 def without_calibration(model: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """Copy a model into a folder, but for its calibration."""
-    copy_entries(model, folder, skip=(CALIBRATION_FILE,))
+    copy_entries(model, folder, skip=CALIBRATION_NAMES)
     return folder
-
-
-def num_compiled(function) -> int:
-    """Return the number of programs that a call of the function compiles."""
-    found = []
-
-    def listen(event: str, *_, **__):
-        if event == COMPILE_EVENT:
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        function()
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    return len(found)
 
 
 def seconds(classifier: Classifier, texts: list, batch_size: int) -> float:
@@ -68,9 +51,8 @@ def measure(
         classifier.warm_up(batch_size)
     lowest = calibrated.calibration.budgets[0]
     spread = [lowest + (1.0 - lowest) * row / len(texts) for row in range(len(texts))]
-    compiled = num_compiled(
-        lambda: calibrated.predict_probs(texts, batch_size=batch_size, budget=spread)
-    )
+    with compilations() as compiled:
+        calibrated.predict_probs(texts, batch_size=batch_size, budget=spread)
     turns = [(calibrated, plain) if number % 2 else (plain, calibrated) for number in range(rounds)]
     ratios = []
     for turn in turns:
@@ -81,7 +63,7 @@ def measure(
         "batch_size": batch_size,
         "num_texts": len(texts),
         "rounds": rounds,
-        "compiled": compiled,
+        "compiled": len(compiled),
         "calibrated_over_plain": statistics.median(ratios),
     }
 

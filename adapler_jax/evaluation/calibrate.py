@@ -132,10 +132,10 @@ def calibrate_model(
     label_of = labels_by_text(texts, labels, saved.class_names)
     if len(halves[0]) + len(halves[1]) < len(texts):
         log("equal texts count once")
-    _remove_damaged(saved, log)
-    classifier, full = Classifier.load(directory), _full_model(saved, reference, log)
+    full = _full_model(saved, reference, _earlier_calibration(saved, log), log)
+    classifier = Classifier.load(directory)
     sample = halves[0][: _sample_size(classifier.max_length)]
-    parts = [make_task_texts(classifier, half, label_of) for half in halves]
+    parts = [functools.partial(make_task_texts, classifier, half, label_of) for half in halves]
     log(f"calibrating on {len(sample):,} texts, measuring on {len(halves[1]):,} others")
     with Heartbeat(lambda: f"calibrating and measuring {len(budgets)} budgets", log=log):
         calibration = _calibrate(saved, make_batches(classifier, sample), budgets, dtype, mode=mode)
@@ -155,28 +155,26 @@ def _judged(
     full: Saved,
     promise: Promise | None,
     *,
-    parts: Sequence[TaskTexts],
+    parts: Sequence[Callable[[], TaskTexts]],
     dtype: DTypeLike,
     log: Callable[[str], None],
 ) -> Calibration:
     """Return a calibration with measurements of the second part, and the certificate.
 
-    A certificate is for the decision threshold and the operands that were measured.
+    A certificate is for the decision threshold and the operands that were measured. It alone needs
+    the first part.
     """
     measure = functools.partial(measure_part, saved, full, calibration, dtype=dtype)
-    held_out = measure(parts[1])
-    calibration = dataclasses.replace(calibration, num_held_out=parts[1].num_texts)
+    held_out = measure(parts[1]())
+    calibration = dataclasses.replace(calibration, num_held_out=len(held_out.full_E))
     calibration = calibration.with_rows(held_out.records())
     if promise is None:
         return calibration
     ordering = None
     if promise.escalates_to != NONE:
-        has_full = full is not saved and threshold_of(full, None) == threshold_of(saved, None)
-        if full is not saved and not has_full:
-            log("the full model has another decision threshold, so no text runs again on it")
-        ordering = measure(parts[0]).at(calibration.budgets)
-        ordering = ordering._replace(escalates_to=promise.escalates_to if has_full else OWN)
-        held_out = held_out._replace(escalates_to=ordering.escalates_to)
+        escalates_to = _escalation(promise, saved, full, log)
+        ordering = measure(parts[0]()).at(calibration.budgets)._replace(escalates_to=escalates_to)
+        held_out = held_out._replace(escalates_to=escalates_to)
     found = _certify(promise, ordering, held_out.at(calibration.budgets), log)
     if found is None:
         return calibration
@@ -187,7 +185,19 @@ def _judged(
     return dataclasses.replace(calibration, certificate=certificate)
 
 
-def _full_model(saved: Saved, reference, log: Callable[[str], None]) -> Saved:
+def _escalation(promise: Promise, saved: Saved, full: Saved, log: Callable[[str], None]) -> str:
+    """Return what uncertain texts run again on: what the promise says, if there is a full model."""
+    if promise.escalates_to != FULL or full is saved:
+        return OWN
+    if threshold_of(full, None) != threshold_of(saved, None):
+        log("the full model has another decision threshold, so no text runs again on it")
+        return OWN
+    return FULL
+
+
+def _full_model(
+    saved: Saved, reference, earlier: Calibration | None, log: Callable[[str], None]
+) -> Saved:
     """Return the model that answers are compared with; `saved` where it is no other one.
 
     Raises:
@@ -198,7 +208,7 @@ def _full_model(saved: Saved, reference, log: Callable[[str], None]) -> Saved:
     if reference is None and recover(kept).exists():
         reference = kept
     if reference is None:
-        if _needs_full(saved):
+        if earlier is not None and earlier.needs_full:
             raise ValueError(FULL_IS_MISSING)
         return saved
     full = load_model(reference)
@@ -213,12 +223,6 @@ def _full_model(saved: Saved, reference, log: Callable[[str], None]) -> Saved:
     if full.config.num_layers < saved.config.num_layers:
         raise ValueError(f"the full model {reference} has fewer layers than this model")
     return full
-
-
-def _needs_full(saved: Saved) -> bool:
-    """Return whether an earlier certificate of the model needs the full model."""
-    found = read_calibration(saved.directory, len(pruner_of_saved(saved).sites))
-    return found is not None and found.needs_full
 
 
 def _keep_full(calibration: Calibration, full: Saved, directory: pathlib.Path) -> None:
@@ -283,13 +287,14 @@ def _timed(
     return timed
 
 
-def _remove_damaged(saved: Saved, log: Callable[[str], None]) -> None:
-    """Remove an earlier calibration that no load accepts; the new one takes its place."""
+def _earlier_calibration(saved: Saved, log: Callable[[str], None]) -> Calibration | None:
+    """Return the earlier calibration; remove one that no load accepts, since a new one follows."""
     try:
-        read_calibration(saved.directory, len(pruner_of_saved(saved).sites))
+        return read_calibration(saved.directory, len(pruner_of_saved(saved).sites))
     except ValueError as error:
         log(str(error))
         remove_file(saved.directory / CALIBRATION_FILE)
+        return None
 
 
 def _calibrate(

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapler_jax.data.batching.lengths import default_lengths
-from adapler_jax.evaluation.models import lengths_of
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import sorted_batches
 from adapler_jax.io.messages import listed
@@ -59,11 +58,6 @@ class TaskTexts(NamedTuple):
     batches: list[Batch]
     label_E: np.ndarray | None  # int32, in the order of the batches
     driver: str = "masked"  # that runs them faster at many budgets
-
-    @property
-    def num_texts(self) -> int:
-        """Return the number of texts."""
-        return len(lengths_of(self.batches))
 
 
 def make_task_texts(

@@ -359,7 +359,7 @@ class Classifier(Portable):
         probs, share_M = self._runner.probs(
             tokens, num_rows, request.budget, num_classes=num_classes
         )
-        if self.drift is not None:
+        if self.drift is not None and request.budget is not None:
             self.drift.add(request.budget, share_M, margins(probs))
         if not request.margin:
             return probs, []

@@ -46,7 +46,7 @@ from adapler_jax.training.rungs import (
     rungs_without_training,
     save_without_training,
 )
-from adapler_jax.weights.config import CONFIG_FILE, MODEL_FILES, read_json
+from adapler_jax.weights.config import CONFIG_FILE, MODEL_FILES, read_config, read_json
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import class_names_of, load_model, save_model
 from adapler_jax.weights.section import SECTION
@@ -143,7 +143,7 @@ def _begin(
     full = _save_full(model, out / "full", texts, options, log)
     replace_text(out / GIVEN_FILE, json.dumps(_given(model, options)))
     if options.num_layers:
-        spread_layers(options.num_layers, load_model(full).config.num_layers)
+        spread_layers(options.num_layers, read_config(full)[0].num_layers)  # checks it
     return full
 
 

@@ -121,7 +121,7 @@ def engine_options(config: ConfigDict) -> dict[str, Any]:
     """Return the keywords of `make_engine` in a config. Older configs lack some fields."""
     return {
         "buckets": run_buckets(config),
-        "dtype": COMPUTE_DTYPES[operands(config.compute_dtype)],
+        "dtype": COMPUTE_DTYPES[config.compute_dtype],
         "driver": config.inference.get("driver", AUTO),
         "autotune_table": config.inference.get("autotune_table", ""),
     }

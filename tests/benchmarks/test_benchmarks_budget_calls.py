@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from adapler_jax.inference.classifier import Classifier
-from benchmarks.budget_calls import main, measure, num_compiled, without_calibration
+from benchmarks.budget_calls import main, measure, without_calibration
+from benchmarks.compilations import compilations
 from tests.inference.calibrated import make_texts
 
 
@@ -31,4 +32,6 @@ def test_calls_with_budgets_compile_nothing(calibrated, tmp_path):
     np.testing.assert_allclose(probs_NC, expected_NC, atol=1e-6)
     row = measure(classifier, plain, texts, batch_size=4, rounds=3)
     assert row["compiled"] == 0 and 0.1 < row["calibrated_over_plain"] < 10.0
-    assert num_compiled(lambda: jax.jit(lambda x: 3.25 * x)(1.0)) >= 1
+    with compilations() as compiled:
+        jax.jit(lambda x: 3.25 * x)(1.0)
+    assert len(compiled) >= 1

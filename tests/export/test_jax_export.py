@@ -17,6 +17,7 @@ from adapler_jax.export.program_spec import PLATFORMS, SOURCES
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import Engine
 from adapler_jax.weights.save import load_model, save_model
+from benchmarks.compilations import compilations
 from tests.inference.test_classifier import BUCKETS, CONFIG, TEXTS, assert_same, make_model
 
 PRUNERS = ("adapler", "keep_all")
@@ -91,20 +92,11 @@ def test_a_model_of_one_layer_is_exported(tmp_path, driver):
 @pytest.mark.parametrize("driver", ["bucketed", "packed"])
 def test_one_text_compiles_one_layer_for_all_and_a_batch_one_program(exported_dirs, driver):
     classifier = load(exported_dirs["adapler"], buckets=BUCKETS, driver=driver)
-    compiled = []
-
-    def listener(event, *_, **__):
-        if "backend_compile" in event:
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    try:
+    with compilations() as compiled:
         classifier.predict(TEXTS[:1])
         assert len(compiled) == 4  # the last layer is another program than the others
         classifier.predict(TEXTS[:2])
         assert len(compiled) == 5
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listener)
 
 
 @pytest.mark.parametrize("name", PRUNERS)

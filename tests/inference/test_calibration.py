@@ -19,8 +19,8 @@ from adapler_jax.inference.calibration import (
 )
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.serving.texts import read_texts
+from benchmarks.compilations import compilations
 from tests import tiny
-from tests.compilations import compilations
 from tests.inference.calibrated import BUDGETS, WORDS, make_texts
 from tests.serving.requests import predict_file
 

@@ -14,8 +14,8 @@ from adapler_jax.inference.calibration import FULL, certified_request, read_cali
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.training.methods.distill import cut_layers
 from adapler_jax.weights.save import load_model, save_model
+from benchmarks.compilations import compilations
 from tests import tiny
-from tests.compilations import compilations
 from tests.inference.calibrated import BUDGETS, make_texts
 from tests.serving.outputs import read_rows
 from tests.serving.requests import predict_file

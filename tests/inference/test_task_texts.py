@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adapler_jax.evaluation import calibrate, task_texts
+from adapler_jax.evaluation.models import lengths_of
 from adapler_jax.evaluation.task_texts import make_task_texts
 from adapler_jax.inference.calibration import read_calibration
 from adapler_jax.inference.classifier import Classifier
@@ -20,7 +21,7 @@ def test_many_texts_have_one_length_and_the_packed_driver(calibrated, monkeypatc
     classifier, texts = Classifier.load(calibrated[0]), make_texts(40)
     labels = {text: number % 3 for number, text in enumerate(texts)}
     found = make_task_texts(classifier, texts, labels)
-    assert found.driver == driver and found.num_texts == 40
+    assert found.driver == driver and len(lengths_of(found.batches)) == 40
     assert driver == "masked" or {batch.token_BL.shape[1] for batch in found.batches} == {16}
     tokens = {tuple(row.token_L): text for row, text in zip(classifier.encode_tokens(texts), texts)}
     real = [

@@ -7,7 +7,7 @@ from adapler_jax.export.jax_export import export_model
 from adapler_jax.inference import engine
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import Engine
-from tests.compilations import compilations
+from benchmarks.compilations import compilations
 from tests.inference.test_classifier import WORDS, make_model
 
 NUM_REQUESTS = 200  # each number of texts, pairs included, many times

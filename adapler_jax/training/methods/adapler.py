@@ -111,13 +111,9 @@ def load_saliency(directory: pathlib.Path) -> PerExampleArrays:
     return load_arrays(directory / SALIENCY_FILE)
 
 
-def run_student(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
-    """Train the student by the soft labels of the saliency phase."""
-
-    def load_extras(workdir, options):
-        return load_saliency(workdir / "saliency") if options.distil_coef else None
-
-    distill.run_student(directory, context, config, load_extras=load_extras)
+def load_soft_labels(workdir: pathlib.Path, options: ConfigDict) -> PerExampleArrays | None:
+    """Return the saliency phase's arrays; None where a student's section has no such labels."""
+    return load_saliency(workdir / "saliency") if options.distil_coef else None
 
 
 def run_adapler(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
@@ -307,6 +303,7 @@ def phases(config: ConfigDict) -> list[Phase]:
     epochs.
     """
     has_phase = "distill" in config and config.distill.num_epochs
+    run_student = functools.partial(distill.run_student, load_extras=load_soft_labels)
     student = [Phase("distill", run_student)] if has_phase else []
     adapler = Phase("adapler", run_adapler)
     targets = target_phases(config, ADAPT, run_calibration)

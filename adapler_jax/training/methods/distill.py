@@ -83,13 +83,19 @@ def with_student(
     """
     if "distill" not in config:
         return context, None
-    if config.distill.num_epochs:
-        saved = load_phase_model(workdir / "distill")
-        params, encoder = saved.params, saved.config
-    else:
-        layers = student_layers(config.distill.layers, context.encoder.num_layers)
-        teacher = load_phase_model(workdir / "finetune").params
-        params, encoder = cut_layers(teacher, context.encoder, layers)
+    if not config.distill.num_epochs:
+        return untrained_student(workdir, context, config)
+    saved = load_phase_model(workdir / "distill")
+    return context._replace(encoder=saved.config, full_encoder=context.encoder), saved.params
+
+
+def untrained_student(
+    workdir: pathlib.Path, context: RunContext, config: ConfigDict
+) -> tuple[RunContext, Params]:
+    """Return the context of the student, and its weights: layers of the fine-tuned model."""
+    layers = student_layers(config.distill.layers, context.encoder.num_layers)
+    teacher = load_phase_model(workdir / "finetune").params
+    params, encoder = cut_layers(teacher, context.encoder, layers)
     return context._replace(encoder=encoder, full_encoder=context.encoder), params
 
 
@@ -109,10 +115,8 @@ def run_student(
       load_extras: a function (workdir, section) -> arrays with the soft labels.
     """
     options, workdir = config.distill, directory.parent
-    layers = student_layers(options.layers, context.encoder.num_layers)
-    teacher = load_phase_model(workdir / "finetune").params
-    params, encoder = cut_layers(teacher, context.encoder, layers)
-    student, pruner = context._replace(encoder=encoder, full_encoder=context.encoder), keep_all()
+    student, params = untrained_student(workdir, context, config)
+    pruner = keep_all()
     losses = LossConfig(distil_coef=options.distil_coef)
     checkpoints = train(
         directory,
@@ -125,7 +129,8 @@ def run_student(
         rank=rank_by_score,
     )
     params, scores = best_epoch_params(checkpoints, params)
-    scores["flops_speedup"] = _student_speedup(params, context, encoder)
+    scores["flops_speedup"] = _student_speedup(params, context, student.encoder)
+    layers = student_layers(options.layers, context.encoder.num_layers)
     record = {"layers": layers, "num_epochs": options.num_epochs}
     save_phase(directory, student, pruner, params, scores, record=record)
 

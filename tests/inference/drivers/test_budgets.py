@@ -9,7 +9,7 @@ import pytest
 
 from adapler_jax.pruning.budgets import SHARES, with_calibration
 from adapler_jax.pruning.shares import kept_counts
-from tests.compilations import compilations
+from benchmarks.compilations import compilations
 from tests.inference.drivers import engines
 from tests.inference.drivers.engines import CONFIG, FAST, assert_same, make_batch, params_of
 from tests.tiny import take_rows

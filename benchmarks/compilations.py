@@ -1,4 +1,4 @@
-"""Count the programs that a test compiles."""
+"""Count the programs that a block compiles."""
 
 import contextlib
 
