@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adapler_jax.evaluation.calibrate import Promise, calibrate_model
     from adapler_jax.export.jax_export import export_model
+    from adapler_jax.export.onnx.export import export_onnx
     from adapler_jax.inference.classifier import Classifier
     from adapler_jax.inference.engine import make_engine
     from adapler_jax.inference.multiple_choice import MultipleChoice
@@ -29,6 +30,7 @@ __all__ = [
     "calibrate_model",
     "compress",
     "export_model",
+    "export_onnx",
     "load_model",
     "make_engine",
     "make_pruner",
@@ -44,6 +46,7 @@ _MODULES = {
     "calibrate_model": "adapler_jax.evaluation.calibrate",
     "compress": "adapler_jax.training.compress",
     "export_model": "adapler_jax.export.jax_export",
+    "export_onnx": "adapler_jax.export.onnx.export",
     "load_model": "adapler_jax.weights.save",
     "make_engine": "adapler_jax.inference.engine",
     "make_pruner": "adapler_jax.pruning",

@@ -7,18 +7,26 @@ from typing import NamedTuple
 import numpy as np
 
 from adapler_jax.data.batching.lengths import batch_lengths
+from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.data.tokenization.tokenizers import load_tokenizer
 from adapler_jax.data.tokenization.tokens import tokenize
-from adapler_jax.inference.autotune.workloads import check_names, random_params
+from adapler_jax.inference.autotune.workloads import (
+    adapler_schedule,
+    check_names,
+    kept_fractions,
+    random_params,
+)
 from adapler_jax.training.finished import finished_phases, read_run
 from adapler_jax.training.setup import run_buckets
 from adapler_jax.training.task_data import load_data, token_cache
+from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import Saved, load_model, save_model
 from benchmarks.models import MODELS
 
 NUM_RANDOM_TEXTS = 1024
+NUM_SCHEDULED_TEXTS = 16  # that set the thresholds of a random model
 
 
 class Run(NamedTuple):
@@ -83,10 +91,24 @@ def load_run(workdir, names: Sequence[str]) -> Run:
     )
 
 
-def random_run(shape: str, length: int, scratch: pathlib.Path) -> Run:
-    """Return plain BERT of a shape on random weights, with random texts that fill the length.
+def random_run(
+    shape: str,
+    length: int,
+    scratch: pathlib.Path,
+    *,
+    speedup: float | None = None,
+    is_mixed: bool = False,
+) -> Run:
+    """Return plain BERT of a shape on random weights, with random texts.
 
-    The model is saved in `scratch`.
+    The models are saved in `scratch`.
+
+    Args:
+      shape: name of the sizes.
+      length: tokens of the longest texts.
+      scratch: folder of the models.
+      speedup: FLOPs speedup of an AdapLeR model on these texts; None for plain BERT alone.
+      is_mixed: whether texts have half the length to all of it; else all have the length.
 
     Raises:
       ValueError: the shape is unknown, or has too few positions for the length.
@@ -95,14 +117,17 @@ def random_run(shape: str, length: int, scratch: pathlib.Path) -> Run:
     config = MODELS[shape]
     if not 2 <= length <= config.num_positions:
         raise ValueError(f"--length={length}; {shape} takes 2 to {config.num_positions} tokens")
+    texts = random_texts(config.vocab_size, length, shortest=length // 2 if is_mixed else length)
     params = random_params(config) | {"pruner": {}}
-    directory = save_model(scratch / shape, params, config, max_length=length)
-    texts = random_texts(config.vocab_size, length)
+    directories = {"dense": save_model(scratch / shape, params, config, max_length=length)}
+    if speedup is not None:
+        name = f"adapler-{speedup:g}x"
+        directories[name] = save_scheduled(scratch / name, config, texts, speedup)
     return Run(
         task=f"random {shape}",
         seed=0,
-        directories={"dense": directory},
-        models={"dense": load_model(directory)},
+        directories=directories,
+        models={name: load_model(directory) for name, directory in directories.items()},
         metric=None,
         test=texts,
         train=texts,
@@ -111,20 +136,31 @@ def random_run(shape: str, length: int, scratch: pathlib.Path) -> Run:
     )
 
 
-def random_texts(vocab_size: int, length: int) -> Tokenized:
-    """Return random texts of one length."""
-    token_EL = (
-        np.random.default_rng(0)
-        .integers(1, vocab_size, (NUM_RANDOM_TEXTS, length))
-        .astype(np.int32)
+def save_scheduled(
+    directory: pathlib.Path, config: EncoderConfig, texts: Tokenized, speedup: float
+) -> pathlib.Path:
+    """Save an AdapLeR model of random weights whose thresholds drop tokens to a speedup."""
+    schedule, length = adapler_schedule(config), int(texts.lengths.max())
+    rows = range(NUM_SCHEDULED_TEXTS)
+    batch = pad_batch(
+        [texts.tokens[row] for row in rows], length=length, batch_size=NUM_SCHEDULED_TEXTS
     )
-    offsets, rows = (
-        np.arange(0, token_EL.size + 1, length),
-        np.arange(NUM_RANDOM_TEXTS, dtype=np.int32),
-    )
+    mean_length = int(texts.lengths.mean())
+    fraction_N = kept_fractions(config, mean_length, speedup, schedule=schedule)
+    params = schedule.follow(random_params(config, schedule.pruner), config, batch, fraction_N)
+    return save_model(directory, params, config, pruner_name="adapler", max_length=length)
+
+
+def random_texts(vocab_size: int, length: int, *, shortest: int) -> Tokenized:
+    """Return random texts of `shortest` to `length` tokens; the first has `length`."""
+    rng = np.random.default_rng(0)
+    length_E = rng.integers(shortest, length + 1, NUM_RANDOM_TEXTS)
+    length_E[0] = length
+    offsets, rows = np.concatenate([[0], np.cumsum(length_E)]), np.arange(NUM_RANDOM_TEXTS)
+    tokens = rng.integers(1, vocab_size, offsets[-1]).astype(np.int32)
     return Tokenized(
-        tokens=Ragged(token_EL.ravel(), offsets),
-        segments=Ragged(np.zeros(token_EL.size, np.int8), offsets),
-        labels=np.zeros_like(rows),
-        example_ids=rows,
+        tokens=Ragged(tokens, offsets),
+        segments=Ragged(np.zeros(len(tokens), np.int8), offsets),
+        labels=np.zeros_like(rows, np.int32),
+        example_ids=rows.astype(np.int32),
     )

@@ -24,6 +24,7 @@ PACKAGES = {
     "openvino": ("torch", "openvino", "nncf"),
 }
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INT8 = "int8"
 EXAMPLE_SHAPE = (2, 9)  # of what is traced; both axes stay free
 LAST_TORCHSCRIPT_OPSET = 17
 
@@ -247,6 +248,8 @@ def make_bench(
     scratch: pathlib.Path,
     calibration: Sequence[dict],
     num_threads: int,
+    *,
+    dtypes: Sequence[str],
 ) -> Bench:
     """Return a baseline's systems by its name in PACKAGES; for a process of its own.
 
@@ -254,10 +257,12 @@ def make_bench(
       directory: of the saved model.
       scratch: a folder for converted models.
       calibration: inputs that OpenVINO's activation ranges come from.
+      num_threads: of the engine.
+      dtypes: of the operands of floating point; int8 is always there.
     """
     makers = {
         "torch": lambda: torch_systems(directory, num_threads=num_threads),
         "onnxruntime": lambda: onnxruntime_systems(directory, scratch, num_threads=num_threads),
         "openvino": lambda: openvino_systems(directory, calibration, num_threads=num_threads),
     }
-    return Bench(makers[name]())
+    return Bench([system for system in makers[name]() if system.dtype in (*dtypes, INT8)])

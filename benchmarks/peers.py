@@ -2,12 +2,16 @@
 
     python -m benchmarks.peers --workdir=RUN [--models adapler,adapt-3x] [--batch-sizes 1,32]
         [--json PATH]
-    python -m benchmarks.peers --shape=base --length=128 [--peers torch]
+    python -m benchmarks.peers --shape=base --length=128 [--peers torch] [--speedup=3.3 --mixed]
+    python -m benchmarks.peers ... --exported
 
 RUN is a finished run. Its fine-tuned model is the dense model of every system. Its test split
 gives the
 sentences: a seeded sample, tokenized in advance, in arrival order. With --shape only the dense
-  model is compared, of those sizes, on random weights and texts of one length, without a score.
+  model is compared, of those sizes, on random weights and texts of one length, without a score;
+  --speedup adds an AdapLeR model whose thresholds drop tokens to this FLOPs speedup, and --mixed
+  takes texts of half the length to all of it. --exported adds our models as ONNX files in ONNX
+  Runtime, in float32 and int8, and in OpenVINO.
   `pip install -r requirements-baselines.txt` installs the baselines; the command names those that
   are not installed and continues without them. Every system gets the same batches. Baselines pad
   them to the longest text, ours to its own few lengths. All use as many threads as the process has
@@ -27,6 +31,7 @@ only.
 import argparse
 import contextlib
 import functools
+import importlib.util
 import pathlib
 import sys
 import tempfile
@@ -45,6 +50,7 @@ from adapler_jax.metrics.classification import METRICS
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.save import Saved
+from benchmarks.exported_systems import ENGINES, export_models, exported_bench
 from benchmarks.models import MODELS
 from benchmarks.peer_runs import Run, load_run, random_run
 from benchmarks.peer_systems import (
@@ -242,8 +248,34 @@ def open_peers(
             else:
                 log(f"{name}: converting the dense model")
                 remote = Remote(
-                    make_bench, name, run.directories["dense"], scratch, calibration, num_threads
+                    make_bench,
+                    name,
+                    run.directories["dense"],
+                    scratch,
+                    calibration,
+                    num_threads,
+                    dtypes=options.dtypes.split(","),
                 )
+                remotes.append(stack.enter_context(remote))
+        yield remotes
+
+
+@contextlib.contextmanager
+def open_exported(
+    run: Run, options, *, num_threads: int, log: Callable[[str], None]
+) -> Iterator[list[Remote]]:
+    """Open our models as ONNX files, a process for each engine; none without --exported."""
+    with contextlib.ExitStack() as stack:
+        remotes = []
+        if options.exported:
+            log("exporting our models")
+            scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            files = export_models(run.models, scratch, dtypes=options.dtypes.split(","))
+            for engine in ENGINES:
+                if importlib.util.find_spec(engine) is None:
+                    log(f"{engine} is left out for our files: it is not installed")
+                    continue
+                remote = Remote(exported_bench, engine, files, num_threads)
                 remotes.append(stack.enter_context(remote))
         yield remotes
 
@@ -257,6 +289,13 @@ def parse(arguments) -> argparse.Namespace:
     source.add_argument("--workdir", help="a finished run")
     source.add_argument("--shape", help="plain BERT on random weights, of " + " or ".join(MODELS))
     parser.add_argument("--length", type=int, default=128, help="of the texts for --shape")
+    parser.add_argument("--speedup", type=float, help="of an AdapLeR model for --shape")
+    parser.add_argument(
+        "--mixed", action="store_true", help="texts of half the length to all of it for --shape"
+    )
+    parser.add_argument(
+        "--exported", action="store_true", help="our models as ONNX files too, in both engines"
+    )
     parser.add_argument("--peers", default=",".join(PACKAGES), help="what ours is compared with")
     parser.add_argument(
         "--quick", action="store_true", help="the last model, a few texts, two rounds"
@@ -265,7 +304,7 @@ def parse(arguments) -> argparse.Namespace:
         "--models", default="", help="models of the run, or directories; empty for all of the run"
     )
     parser.add_argument("--drivers", default="bucketed,packed", help="of the pruned models")
-    parser.add_argument("--dtypes", default=",".join(COMPUTE_DTYPES), help="of our operands")
+    parser.add_argument("--dtypes", default=",".join(COMPUTE_DTYPES), help="of operands")
     parser.add_argument(
         "--batch-sizes", default="1,32", help="scores are taken in batches of the largest"
     )
@@ -304,8 +343,11 @@ def compare(run: Run, options, *, num_threads: int, log: Callable[[str], None]) 
         size: timed_batches(run.test, size, options.num_texts)
         for size in map(int, options.batch_sizes.split(","))
     }
-    with open_peers(run, options, num_threads=num_threads, log=log) as peers:
-        rows = measure(run, [Bench(ours), *peers], batches, options, log=log)
+    with (
+        open_peers(run, options, num_threads=num_threads, log=log) as peers,
+        open_exported(run, options, num_threads=num_threads, log=log) as exported,
+    ):
+        rows = measure(run, [Bench(ours), *exported, *peers], batches, options, log=log)
     return [row | {"num_threads": num_threads} for row in rows]
 
 
@@ -323,7 +365,13 @@ def main(arguments=None) -> list[dict]:
         raise ValueError("--models names models of a run; --shape has plain BERT alone")
     with tempfile.TemporaryDirectory() as scratch:
         if options.shape:
-            run = random_run(options.shape, options.length, pathlib.Path(scratch))
+            run = random_run(
+                options.shape,
+                options.length,
+                pathlib.Path(scratch),
+                speedup=options.speedup,
+                is_mixed=options.mixed,
+            )
         else:
             run = load_run(options.workdir, names)
         rows = compare(run, options, num_threads=num_threads, log=log)

@@ -36,6 +36,8 @@ ORDER = [
     },
     {"export"},
     {"inference"},
+    {"export/onnx"},
+    {"onnx"},
     {"evaluation"},
     {"training"},
     {"serving"},

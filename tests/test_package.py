@@ -21,6 +21,7 @@ PUBLIC = {
     "calibrate_model",
     "compress",
     "export_model",
+    "export_onnx",
     "load_model",
     "make_engine",
     "make_pruner",

@@ -97,7 +97,7 @@ def test_the_dependencies_are_what_inference_imports():
 
 def test_every_package_of_an_extra_that_is_imported_has_its_name_in_the_message():
     packages = {"orbax-checkpoint": "orbax", "ml-collections": "ml_collections"}
-    for extra in ("train", "report", "hf", "excel"):
+    for extra in ("train", "report", "hf", "excel", "onnx"):
         for line in declared(extra):
             name = Requirement(line).name.lower()
             package = packages.get(canonicalize_name(name), name)

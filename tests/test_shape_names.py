@@ -7,7 +7,10 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent / "adapler_jax"
-ROOMS = ("encoders", "heads", "pruning", "inference", "training", "evaluation", "data", "metrics")
+ROOMS = (
+    *("encoders", "heads", "pruning", "inference", "export", "training", "evaluation", "data"),
+    "metrics",
+)
 FILES = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
 NAME = re.compile(r"[a-z][a-z0-9_]*_([A-Z0-9]+)$")
 # An entry of a key: two or more blanks, the letter, a blank, its meaning.

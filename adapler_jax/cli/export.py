@@ -1,22 +1,44 @@
-"""Compile a saved model ahead of time.
+"""Write a saved model for other programs, or compile it ahead of time.
 
+    adapler export --model=DIR --format=onnx [--quantize=int8]
     adapler export --model=DIR
 
-Writes the programs of a classification model into its folder, for CPUs, CUDA and TPUs. Serving
-processes then load the programs in place of tracing the model: Classifier.load(DIR, programs=True).
+The first writes an ONNX file that drops tokens into the model's folder onnx/, for ONNX Runtime and
+other engines. The second writes the programs of a classification model into its folder, for CPUs,
+CUDA and TPUs. Serving processes then load the programs in place of tracing the model:
+Classifier.load(DIR, programs=True).
 """
+
+import pathlib
 
 from absl import flags
 
+import adapler_jax
 from adapler_jax.cli.console import run_command
 from adapler_jax.export.jax_export import STAGED_DRIVERS, export_model
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.io.terminal import one_line
 from adapler_jax.types import COMPUTE_DTYPES
 
+JAX, ONNX = "jax", "onnx"
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
     "model", None, "directory of a saved model", required=True, flag_values=FLAGS
+)
+_FORMAT = flags.DEFINE_enum(
+    "format", JAX, [JAX, ONNX], "programs of this library, or an ONNX file", flag_values=FLAGS
+)
+_QUANTIZE = flags.DEFINE_string(
+    "quantize",
+    "",
+    "onnx: products of integers, int8 for this processor, or avx512_vnni, avx512, avx2, arm64",
+    flag_values=FLAGS,
+)
+_OPERATORS = flags.DEFINE_string(
+    "operators",
+    "onnxruntime",
+    "onnx: standard ones run in every engine; onnxruntime has faster ones of its own",
+    flag_values=FLAGS,
 )
 _DTYPE = flags.DEFINE_enum(
     "dtype",
@@ -52,15 +74,24 @@ def parse_buckets(words: list[str]) -> tuple[int, ...] | None:
 
 
 def main() -> None:
-    """Write the programs and print their paths."""
-    paths = export_model(
+    """Write the files and print their paths."""
+    for path in _export():
+        print(one_line(f"{path}: {path.stat().st_size / 1e6:.1f} MB"))
+
+
+def _export() -> list[pathlib.Path]:
+    """Write the files of the format, and return their paths."""
+    if _FORMAT.value == ONNX:
+        path = adapler_jax.export_onnx(
+            _MODEL.value, quantize=_QUANTIZE.value, operators=_OPERATORS.value
+        )
+        return [path]
+    return export_model(
         _MODEL.value,
         buckets=parse_buckets(_BUCKETS.value),
         dtype=_DTYPE.value,
         driver=_DRIVER.value,
     )
-    for path in paths:
-        print(one_line(f"{path}: {path.stat().st_size / 1e6:.1f} MB"))
 
 
 def run(*, resumes: bool) -> None:

@@ -16,6 +16,9 @@ EXTRAS = {
     "tensorflow_datasets": "tfds",
     "datasets": "hf",
     "openpyxl": "excel",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "openvino": "openvino",
 }
 
 

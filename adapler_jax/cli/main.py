@@ -32,7 +32,7 @@ SUBCOMMANDS = {
     "calibrate": Subcommand("calibrate a model for any speed, without labels", resumes=True),
     "report": Subcommand("write the report of a run as one HTML page", resumes=True),
     "latency": Subcommand("measure which driver is fastest on this device", resumes=False),
-    "export": Subcommand("compile a saved model ahead of time", resumes=False),
+    "export": Subcommand("write a model as ONNX, or compile it ahead of time", resumes=False),
 }
 
 

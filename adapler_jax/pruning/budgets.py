@@ -57,4 +57,6 @@ def shares_at_budget(params: Params, site: SiteInput) -> Array | None:
 def _at_budget(params: Params, leaf: str, budget_B: Array, full: float) -> Array:
     """Return the interpolated values of a leaf, float32 [B]; NaN stays NaN."""
     value_B = jnp.interp(budget_B, params["budget_JK"], params[leaf])
+    # Of a single calibrated budget, `interp` returns its value for NaN.
+    value_B = jnp.where(jnp.isnan(budget_B), jnp.nan, value_B)
     return jnp.where(budget_B >= 1.0, full, value_B)

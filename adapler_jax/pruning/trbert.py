@@ -29,6 +29,7 @@ from adapler_jax.types import (
 )
 
 KEEP_PROBABILITY = 0.5  # probability from which a token continues
+SELECTOR_ACTIVATION = "gelu"  # of every encoder
 PROBABILITY_EPS = 1e-6  # keeps logarithms of probabilities finite
 TENSOR_RULES = (
     *linear_rules("token_selector.{site}.hidden", "pruner/hidden", "DP"),
@@ -187,7 +188,7 @@ def trbert(
         name="trbert",
         sites=tuple(Site(layer, BEFORE_ATTENTION) for layer in layers),
         init=lambda key, config: init_scorer(key, len(layers), selector_dim, config),
-        score=functools.partial(scorer_logits, activation="gelu"),
+        score=functools.partial(scorer_logits, activation=SELECTOR_ACTIVATION),
         soft=soft_select,
         hard=hard_select_by_batch if by_batch else hard_select,
         loss_terms=lambda params, trace, batch: {},

@@ -26,7 +26,9 @@ CONFIG_FILE = "config.json"
 MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, OWN_FILE)  # that decide what a model answers
 FULL_FOLDER = "full"  # of a model's directory: the full model that its certificate needs
 CALIBRATION_FILE = "calibration.json"  # of budgets, by `inference.calibration`
-CALIBRATION_NAMES = (CALIBRATION_FILE, FULL_FOLDER)  # that are about one model's weights
+ONNX_FOLDER = "onnx"  # of a model's directory, by `export.onnx`
+# Entries of a model's directory that belong to its weights.
+DERIVED_NAMES = (CALIBRATION_FILE, FULL_FOLDER, ONNX_FOLDER)
 OUR_SECTION = "adapler_jax"  # the part of config.json that `section` reads
 MAX_LENGTH = 1 << 16  # token slots and positions at most
 MAX_BYTES = 1 << 26  # of a JSON file

@@ -36,8 +36,8 @@ from adapler_jax.weights.checkpoint_formats import (
     saves_as_distilbert,
 )
 from adapler_jax.weights.config import (
-    CALIBRATION_NAMES,
     CONFIG_FILE,
+    DERIVED_NAMES,
     MAX_LENGTH,
     config_json,
     encoder_config,
@@ -224,7 +224,7 @@ def copy_others(directory: Path, partial: Path, *, has_tokenizer: bool) -> None:
     """
     written = {path.name for path in partial.iterdir()} | {CONFIG_FILE, OWN_FILE}
     if not have_equal_files(directory, partial, (WEIGHTS_FILE, OWN_FILE)):
-        written |= set(CALIBRATION_NAMES)
+        written |= set(DERIVED_NAMES)
     if has_tokenizer:
         written |= set(TOKENIZER_FILES)
     if (directory / CARD_FILE).is_file():

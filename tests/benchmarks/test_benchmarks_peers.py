@@ -91,6 +91,46 @@ def test_a_shape_is_measured_without_a_run_or_a_score(without_peers, capsys):
     assert "torch is left out" in told and "openvino" not in told
 
 
+EXPORTED = "--shape=quick --length=24 --speedup=2 --mixed --exported --quick --dtypes=float32"
+
+
+def exported_names(method, *engines):
+    """The rows of a model as an ONNX file."""
+    dtypes = {"onnxruntime": ("float32", "int8"), "openvino": ("float32",)}
+    return [
+        ("adapler_jax", method, engine, dtype) for engine in engines for dtype in dtypes[engine]
+    ]
+
+
+def test_exported_files_are_measured_with_the_drivers(without_peers, monkeypatch, capsys):
+    monkeypatch.setattr(peers, "ENGINES", ("onnxruntime",))
+    rows = peers.main([*EXPORTED.split(), "--drivers=packed"])
+    methods = ("dense", "adapler-2x")
+    expected = [name for method in methods for name in exported_names(method, "onnxruntime")]
+    assert names_of(rows)[-4:] == expected
+    speedups = {row["method"]: row["flops_speedup"] for row in rows}
+    assert speedups["dense"] == 1.0 and 1.6 < speedups["adapler-2x"] < 2.4
+    assert all(12 <= row["mean_length"] <= 24 for row in rows)
+    dense = rows[-4:][0]
+    assert dense["vs_our_dense"] is not None and dense["p50_ms"] > 0.0
+
+
+@pytest.mark.compare
+def test_exported_files_run_in_openvino(without_peers):
+    rows = peers.main(EXPORTED.split())
+    found = [name for name in names_of(rows) if name[2] == "openvino"]
+    assert found == [
+        name for m in ("dense", "adapler-2x") for name in exported_names(m, "openvino")
+    ]
+
+
+def test_an_engine_that_is_not_installed_is_told(without_peers, monkeypatch, capsys):
+    monkeypatch.setattr(peers, "ENGINES", ("tensorrt_that_is_missing",))
+    rows = peers.main([*EXPORTED.split(), "--drivers=packed"])
+    assert {row["engine"] for row in rows} == {"padded", "packed"}
+    assert "tensorrt_that_is_missing is left out for our files" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,0 +1,331 @@
+"""Walk the layers of a saved model and put them into a graph with its pruner.
+
+Letters besides the key of `types.py`:
+
+    R tokens of the longest text
+    E tokens that left the encoder, of all texts
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+import adapler_jax
+from adapler_jax.export.onnx.budgets import SiteValues, values_of_sites
+from adapler_jax.export.onnx.graph import OPSETS, Graph, Value
+from adapler_jax.export.onnx.layers import (
+    Layer,
+    activate,
+    attention,
+    attention_output,
+    embed,
+    feed_forward,
+    linear,
+)
+from adapler_jax.export.onnx.rules import NO_VALUES, RULES, score_states
+from adapler_jax.export.onnx.settings import (
+    BUDGET,
+    END_LOGITS,
+    KEPT,
+    LOGITS,
+    MASK,
+    SEGMENTS,
+    SETTINGS,
+    START_LOGITS,
+    TOKENS,
+    calibration_digest,
+)
+from adapler_jax.export.onnx.texts import (
+    Texts,
+    flatten,
+    lay_out,
+    select,
+    take,
+    take_first,
+    true_slots,
+)
+from adapler_jax.inference.calibration import Calibration, read_calibration
+from adapler_jax.inference.model_kind import max_length_of
+from adapler_jax.metrics.classification import THRESHOLD
+from adapler_jax.pruning import Pruner, pruner_of_saved
+from adapler_jax.pruning.base import check_supported, for_first_token
+from adapler_jax.types import (
+    BEFORE_ATTENTION,
+    BEFORE_FEED_FORWARD,
+    MASK_BIAS,
+    STATE,
+    TOKEN,
+    EncoderConfig,
+    Params,
+)
+from adapler_jax.weights.save import Saved
+
+BATCH_AXES = ("batch", "sequence")
+
+
+@dataclasses.dataclass
+class Walk:
+    """The remaining tokens between two halves of layers."""
+
+    graph: Graph
+    hidden_TD: Value
+    texts: Texts
+    slot_T: Value  # int64, each token's slot in the flat batch, B L
+    token_T: Value  # int64 ids
+    exits: list[tuple[Value, Value]]  # states [E, D] and slots [E] of dropped tokens
+    ran: list[Value]  # slots of the tokens of each layer
+    keeps_exits: bool
+
+    def drop(self, keep_BR: Value) -> None:
+        """Leave out all tokens but the kept ones."""
+        graph, texts = self.graph, self.texts
+        if self.keeps_exits:
+            is_gone_BR = graph.add("And", texts.valid_BR, graph.add("Not", keep_BR))
+            gone_E = select(graph, texts.index_BR, is_gone_BR)
+            self.exits.append(
+                (take(graph, self.hidden_TD, gone_E), take(graph, self.slot_T, gone_E))
+            )
+        kept_T = select(graph, texts.index_BR, keep_BR)
+        self.texts = lay_out(graph, keep_BR)
+        self.hidden_TD = take(graph, self.hidden_TD, kept_T)
+        self.slot_T = take(graph, self.slot_T, kept_T)
+
+    def take_first(self) -> None:
+        """Leave the states of [CLS] alone, float32 [B, D]."""
+        self.hidden_TD = take_first(self.graph, self.texts, self.hidden_TD)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sites:
+    """A pruner with its parameters and its values at the budgets of the texts."""
+
+    pruner: Pruner
+    params: Params
+    values: list[SiteValues]
+
+    def apply(self, walk: Walk, config: EncoderConfig, site, received: dict[str, Value]) -> None:
+        """Drop tokens at a site."""
+        index = self.pruner.sites.index(site)
+        site_params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], self.params)
+        graph, name, rule = walk.graph, f"pruner.{site.layer}", RULES[self.pruner.name]
+        if STATE in self.pruner.needs:
+            activation = rule.activation or config.activation
+            logit_T = score_states(graph, name, site_params, activation, walk.hidden_TD)
+            score_BR = take(graph, logit_T, walk.texts.index_BR)
+        elif TOKEN in self.pruner.needs:
+            table_V = graph.weight(f"{name}.saliency", site_params["saliency_JV"])
+            score_T = take(graph, table_V, walk.token_T)
+            score_BR = take(graph, score_T, walk.texts.index_BR)
+        else:
+            (score_BR,) = received.values()
+        walk.drop(rule.keep(graph, walk.texts, score_BR, self.values[index]))
+
+
+def build_model(
+    saved: Saved,
+    *,
+    opset: int = OPSETS[0],
+    uses_contrib: bool = True,
+    weight_bits: int | None = None,
+) -> onnx.ModelProto:
+    """Return a saved model as an ONNX model that drops tokens.
+
+    Args:
+      saved: a model with one of the heads in `HEADS`.
+      opset: version of the standard operators, of OPSETS.
+      uses_contrib: take operators that only ONNX Runtime has where they are faster.
+
+    Raises:
+      ValueError: the model has another head, or its pruner cannot be exported.
+    """
+    if saved.head.name not in HEADS:
+        raise ValueError(
+            f"{saved.directory} has the head {saved.head.name!r}; ONNX files are for "
+            f"{', '.join(HEADS)}"
+        )
+    if opset not in OPSETS:
+        raise ValueError(f"opset is {opset}; expected {OPSETS[0]} to {OPSETS[-1]}")
+    config, head = saved.config, saved.head
+    pruner = pruner_of_saved(saved)
+    check_supported(pruner, config)
+    graph = Graph(uses_contrib=uses_contrib, weight_bits=weight_bits)
+    calibration = None
+    if pruner.takes_budgets:
+        calibration = read_calibration(saved.directory, len(pruner.sites))
+    walk = _start(graph, saved)
+    sites = _sites(graph, saved, pruner, calibration)
+    for layer in range(config.num_layers):
+        _run_layer(walk, saved, sites, layer)
+    outputs = HEADS[head.name](walk, saved)
+    for name, value in (outputs | {KEPT: _kept_layers(walk)}).items():
+        graph.name_result(value, name)
+    inputs = {TOKENS: (np.int64, BATCH_AXES), MASK: (np.int64, BATCH_AXES)}
+    if config.num_segments > 1:
+        inputs[SEGMENTS] = (np.int64, BATCH_AXES)
+    kinds = {name: (np.float32, OUTPUT_AXES[name](saved)) for name in outputs}
+    return graph.model(
+        inputs,
+        kinds | {KEPT: (np.int64, BATCH_AXES)},
+        optional={} if calibration is None else {BUDGET: (np.float32, ("budgets",))},
+        opset=opset,
+        facts={
+            SETTINGS: json.dumps(_settings(saved, calibration)),
+            "version": adapler_jax.__version__,
+            "pruner": pruner.name,
+        },
+    )
+
+
+def _settings(saved: Saved, calibration: Calibration | None) -> dict[str, Any]:
+    """Return what `adapler_jax.onnx` needs to classify texts; JSON values."""
+    rows = () if calibration is None else calibration.rows
+    return {
+        "class_names": list(saved.class_names),
+        "max_length": max_length_of(saved),
+        "num_layers": saved.config.num_layers,
+        "threshold": saved.extra.get(THRESHOLD),
+        "truncation_side": saved.extra.get("truncation_side"),
+        "budgets": [] if calibration is None else list(calibration.budgets),
+        "speedups": [row["flops_speedup"] for row in rows],
+        "calibration": calibration_digest(saved.directory),
+    }
+
+
+def _sites(graph: Graph, saved: Saved, pruner: Pruner, calibration: Calibration | None) -> Sites:
+    """Return the pruner's sites; none for a dense model."""
+    values: list[SiteValues] = []
+    if pruner.sites:
+        rule = RULES[pruner.name]
+        own_J = np.zeros(len(pruner.sites))
+        if rule.leaf != NO_VALUES:
+            own_J = np.asarray(saved.params["pruner"][rule.leaf])
+        values = values_of_sites(graph, own_J, rule.full, calibration)
+    if not saved.head.needs_all_states:
+        pruner = for_first_token(pruner, saved.config)
+    return Sites(pruner, saved.params["pruner"], values)
+
+
+def _start(graph: Graph, saved: Saved) -> Walk:
+    """Return the tokens of the batch with their embeddings; an empty text has its first slot."""
+    num_slots = graph.add("Shape", TOKENS, start=1, end=2)
+    lane_L = graph.add(
+        "Range", graph.constant(0), graph.add("Squeeze", num_slots, (0,)), graph.constant(1)
+    )
+    is_first_L = graph.add("Equal", lane_L, 0)
+    valid_BL = graph.add("Or", graph.add("Cast", MASK, to=TensorProto.BOOL), is_first_L)
+    slot_T = true_slots(graph, valid_BL)
+    texts = lay_out(graph, valid_BL)
+    token_T = take(graph, flatten(graph, TOKENS), slot_T)
+    segment_T = None
+    if saved.config.num_segments > 1:
+        segment_T = take(graph, flatten(graph, SEGMENTS), slot_T)
+    hidden_TD = embed(
+        graph,
+        saved.params["encoder"]["embeddings"],
+        saved.config,
+        token_T=token_T,
+        segment_T=segment_T,
+        position_T=graph.add("Mod", slot_T, num_slots),
+    )
+    keeps_exits = saved.head.needs_all_states
+    return Walk(graph, hidden_TD, texts, slot_T, token_T, [], [], keeps_exits)
+
+
+def _run_layer(walk: Walk, saved: Saved, sites: Sites, index: int) -> None:
+    """Run one layer with the pruner's site in it; the last one for [CLS] alone where it can."""
+    graph, config, num_layers = walk.graph, saved.config, saved.config.num_layers
+    params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], saved.params["encoder"]["layers"])
+    layer = Layer(f"layers.{index}", params, config)
+    here = {site.point: site for site in sites.pruner.sites if site.layer == index}
+    inner_site = here.get(BEFORE_FEED_FORWARD)
+    if BEFORE_ATTENTION in here:
+        sites.apply(walk, config, here[BEFORE_ATTENTION], {})
+    reads_first = index == num_layers - 1 and not saved.head.needs_all_states
+    first_only = reads_first and inner_site is None
+    attended = attention(
+        graph,
+        layer,
+        walk.hidden_TD,
+        walk.texts,
+        first_only=first_only,
+        needs=sites.pruner.attention_needs if inner_site else frozenset(),
+    )
+    slot_T = walk.slot_T
+    if first_only:
+        walk.take_first()
+    walk.hidden_TD = attention_output(graph, layer, walk.hidden_TD, attended.attended_TD)
+    if inner_site is not None:
+        sites.apply(walk, config, inner_site, attended.received)
+        slot_T = walk.slot_T
+        if reads_first:
+            walk.take_first()
+    walk.ran.append(slot_T)
+    walk.hidden_TD = feed_forward(graph, layer, walk.hidden_TD)
+
+
+def _has_token(walk: Walk) -> Value:
+    """Return true for texts with a token, bool [B, 1]."""
+    return walk.graph.add("Greater", walk.graph.add("ReduceMax", MASK, (1,), keepdims=1), 0)
+
+
+def _kept_layers(walk: Walk) -> Value:
+    """Return the number of layers that ran on each token, int64 [B, L]; 0 for padding."""
+    graph = walk.graph
+    shape = graph.add("Shape", TOKENS)
+    zero_X = flatten(graph, graph.add("Mul", MASK, 0))
+    slot_X = graph.add("Concat", *walk.ran, axis=0) if len(walk.ran) > 1 else walk.ran[0]
+    one_X = graph.add("Expand", graph.constant([1]), graph.add("Shape", slot_X))
+    count_X = graph.add("ScatterElements", zero_X, slot_X, one_X, axis=0, reduction="add")
+    count_BL = graph.add("Reshape", count_X, shape)
+    is_token_BL = graph.add(
+        "Cast", graph.add("Cast", MASK, to=TensorProto.BOOL), to=TensorProto.INT64
+    )
+    return graph.add("Mul", count_BL, is_token_BL)
+
+
+def classify(walk: Walk, saved: Saved) -> dict[str, Value]:
+    """Return the logits of the classes from the state of [CLS], 0 for a text without a token."""
+    graph, head = walk.graph, saved.params["head"]
+    pooled_BD = linear(graph, "head.pooler", head["pooler"], walk.hidden_TD, exact=True)
+    pooled_BD = activate(graph, saved.config.pooler_activation, pooled_BD)
+    logits_BC = linear(graph, "head.classifier", head["classifier"], pooled_BD, exact=True)
+    return {LOGITS: graph.add("Where", _has_token(walk), logits_BC, 0.0)}
+
+
+def score_ends(walk: Walk, saved: Saved) -> dict[str, Value]:
+    """Return the logits of each token as first and last of the answer, MASK_BIAS for padding."""
+    graph = walk.graph
+    exits = [*walk.exits, (walk.hidden_TD, walk.slot_T)]
+    states, slots = (
+        graph.add("Concat", *parts, axis=0) if len(parts) > 1 else parts[0] for parts in zip(*exits)
+    )
+    logits_E2 = linear(graph, "head.span", saved.params["head"]["span"], states, exact=True)
+    flat_mask = flatten(graph, MASK)
+    outputs = {}
+    for end, name in enumerate((START_LOGITS, END_LOGITS)):
+        logits_E = graph.add("Gather", logits_E2, graph.constant(end), axis=1)
+        zero_X = graph.add("Cast", graph.add("Mul", flat_mask, 0), to=TensorProto.FLOAT)
+        logits_X = graph.add("ScatterElements", zero_X, slots, logits_E, axis=0)
+        logits_BL = graph.add("Reshape", logits_X, graph.add("Shape", TOKENS))
+        is_token_BL = graph.add("Cast", MASK, to=TensorProto.BOOL)
+        logits_BL = graph.add("Where", is_token_BL, logits_BL, MASK_BIAS)
+        outputs[name] = graph.add("Where", _has_token(walk), logits_BL, 0.0)
+    return outputs
+
+
+HEADS: dict[str, Callable[[Walk, Saved], dict[str, Value]]] = {
+    "classification": classify,
+    "choice": classify,
+    "span": score_ends,
+}
+OUTPUT_AXES: dict[str, Callable[[Saved], tuple]] = {
+    LOGITS: lambda saved: ("batch", len(saved.params["head"]["classifier"]["bias"])),
+    START_LOGITS: lambda saved: BATCH_AXES,
+    END_LOGITS: lambda saved: BATCH_AXES,
+}

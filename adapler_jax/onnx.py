@@ -1,0 +1,350 @@
+"""Classify texts with an exported ONNX file, without JAX.
+
+    adapler export --model=runs/fast/model --format=onnx
+
+    from adapler_jax.onnx import Classifier
+    classifier = Classifier.load("runs/fast/model")
+
+Needs numpy, tokenizers and onnxruntime or openvino: `pip install 'adapler_jax[onnx]'`.
+
+Shape letters:
+
+    M texts of a call
+"""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from adapler_jax.data.tokenization.tokenizers import load_core_and_side
+from adapler_jax.export.onnx.settings import (
+    BUDGET,
+    CALIBRATION_FILE,
+    EXPORT_COMMAND,
+    KEPT,
+    LOGITS,
+    MASK,
+    MODEL_FILE,
+    SEGMENTS,
+    SETTINGS,
+    STANDARD_FILE,
+    TOKENS,
+    calibration_digest,
+)
+from adapler_jax.inference.prediction import Prediction, make_prediction
+from adapler_jax.inference.texts import split_pairs
+from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
+from adapler_jax.metrics.classification import check_threshold, decide, softmax
+
+FOLDER, CONFIG_FILE = "onnx", "config.json"
+ONNXRUNTIME, OPENVINO = ENGINES = ("onnxruntime", "openvino")
+ERRORS = 3  # level of ONNX Runtime's log; it warns of every optional input
+PADDING = 0  # token id where the attention mask is 0
+Row = Encoded | Tokens
+Budget = float | Sequence[float] | np.ndarray | None
+
+
+class _Engine(Protocol):
+    """A loaded file in one engine."""
+
+    inputs: set[str]
+    takes_budgets: bool
+    facts: dict[str, str]
+
+    def run(self, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits and layers of each token."""
+
+
+class _OnnxRuntime:
+    """A session of ONNX Runtime."""
+
+    def __init__(self, path: Path, num_threads: int | None) -> None:
+        """Load a file; None takes a thread for each core."""
+        onnxruntime = _import_engine(ONNXRUNTIME)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads or 0
+        options.log_severity_level = ERRORS
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self.inputs = {found.name for found in self._session.get_inputs()}
+        optional = {found.name for found in self._session.get_overridable_initializers()}
+        self.takes_budgets = BUDGET in optional
+        self.facts = self._session.get_modelmeta().custom_metadata_map
+
+    def run(self, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits and layers of each token."""
+        logits_BC, kept_BL = self._session.run([LOGITS, KEPT], feeds)
+        return logits_BC, kept_BL
+
+
+class _OpenVino:
+    """A compiled model of OpenVINO; it makes optional inputs constant, so there are no budgets."""
+
+    def __init__(self, path: Path, num_threads: int | None) -> None:
+        """Load a file; None takes a thread for each core."""
+        openvino = _import_engine(OPENVINO)
+        # float32: its default is bfloat16 where the processor has it, which moves thresholds.
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        threads = {} if num_threads is None else {"INFERENCE_NUM_THREADS": num_threads}
+        model = openvino.Core().read_model(path)
+        self._model = openvino.Core().compile_model(model, "CPU", options | threads)
+        self.inputs = {found.any_name for found in model.inputs}
+        self.takes_budgets = False
+        self.facts = {SETTINGS: str(model.get_rt_info(["framework", SETTINGS]).value)}
+
+    def run(self, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits and layers of each token."""
+        found = self._model(feeds)
+        return found[LOGITS], found[KEPT]
+
+
+_ENGINES: dict[str, tuple[Callable[[Path, int | None], _Engine], str]] = {
+    ONNXRUNTIME: (_OnnxRuntime, MODEL_FILE),
+    OPENVINO: (_OpenVino, STANDARD_FILE),
+}
+
+
+def _import_engine(name: str) -> Any:
+    """Import an engine.
+
+    Raises:
+      ImportError: it is not installed; says how.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        extra = {ONNXRUNTIME: "onnx", OPENVINO: "openvino"}[name]
+        raise ImportError(
+            f"{name} is not installed; install it with `pip install 'adapler_jax[{extra}]'`",
+            name=name,
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier:
+    """An exported model that classifies texts. Make one with `Classifier.load`."""
+
+    engine: _Engine = dataclasses.field(repr=False)
+    tokenizer: Tokenizer = dataclasses.field(repr=False)
+    class_names: tuple[str, ...]
+    num_layers: int
+    max_length: int  # token slots
+    truncation_side: str  # that loses the tokens of long texts
+    # Of two classes, the label is the second if its probability is at least this.
+    threshold: float | None
+    budgets: tuple[float, ...]  # calibrated, increasing; empty for one speed
+    speedups: tuple[float, ...]  # measured at these budgets
+
+    @classmethod
+    def load(
+        cls,
+        directory,
+        *,
+        engine: str = ONNXRUNTIME,
+        file_name: str | None = None,
+        num_threads: int | None = None,
+        threshold: float | None = None,
+    ) -> "Classifier":
+        """Load a model directory with an exported file.
+
+        Args:
+          directory: with the tokenizer and the folder `onnx`.
+          engine: "onnxruntime", or "openvino" for a file of standard operators, at the trained
+            thresholds.
+          file_name: in the folder `onnx`, as model_qint8_avx512_vnni.onnx; None for float32.
+          num_threads: of the engine; None for all cores.
+          threshold: of two classes, the label is the second if its probability is at least this.
+            None for the saved threshold, or without one for the likeliest class.
+
+        Raises:
+          ValueError: there is no such file, or it is of another task or of an earlier calibration.
+          ImportError: the engine is not installed.
+        """
+        if engine not in _ENGINES:
+            raise ValueError(f"engine is {engine!r}; expected {' or '.join(ENGINES)}")
+        kind, default_name = _ENGINES[engine]
+        directory = Path(directory).expanduser()
+        path = directory / FOLDER / (file_name or default_name)
+        if not path.is_file():
+            hint = " --operators=standard" if engine == OPENVINO else ""
+            raise ValueError(f"{path} is missing; write it with `{EXPORT_COMMAND}{hint}`")
+        loaded = kind(path, num_threads)
+        settings = _read_settings(loaded.facts, path)
+        _check_calibration(settings, directory, path)
+        tokenizer, side = load_core_and_side(directory)
+        class_names = tuple(settings["class_names"])
+        threshold = settings["threshold"] if threshold is None else threshold
+        check_threshold(threshold, len(class_names))
+        return cls(
+            engine=loaded,
+            tokenizer=tokenizer,
+            class_names=class_names,
+            num_layers=settings["num_layers"],
+            max_length=settings["max_length"],
+            truncation_side=settings["truncation_side"] or side,
+            threshold=threshold,
+            budgets=tuple(settings["budgets"]) if loaded.takes_budgets else (),
+            speedups=tuple(settings["speedups"]) if loaded.takes_budgets else (),
+        )
+
+    def predict(
+        self,
+        texts,
+        *,
+        batch_size: int = 32,
+        budget: Budget = None,
+        speedup: float | None = None,
+    ) -> list[Prediction]:
+        """Classify texts, or pairs of texts, as `adapler_jax.Classifier.predict` does.
+
+        Args:
+          texts: strings, or pairs of strings.
+          batch_size: texts in a batch; texts of similar length share one.
+          budget: share of the tokens that a calibrated model keeps, a number in (0, 1] or one for
+            each text. None for the trained thresholds.
+          speedup: FLOPs speedup on texts like the calibration's, in place of a budget.
+
+        Returns:
+          A prediction for each text, in their order.
+
+        Raises:
+          ValueError: an argument has another value, or the model is not calibrated.
+        """
+        encoded = self._tokenize(encode_words, texts)
+        found: dict[int, Prediction] = {}
+        for row_B, logits_BC, kept_BL in self._run(encoded, batch_size, budget, speedup):
+            prob_BC = softmax(logits_BC)
+            number_B = decide(prob_BC, self.threshold)
+            for index, row in enumerate(row_B.tolist()):
+                kept_L = kept_BL[index, : len(encoded[row].token_L)]
+                keep_NL = kept_L > np.arange(self.num_layers)[:, None]
+                found[row] = make_prediction(
+                    [encoded[row]],
+                    prob_BC[index],
+                    [keep_NL],
+                    self.class_names,
+                    number=int(number_B[index]),
+                )
+        return [found[row] for row in range(len(encoded))]
+
+    def predict_probs(
+        self,
+        texts,
+        *,
+        batch_size: int = 32,
+        budget: Budget = None,
+        speedup: float | None = None,
+    ) -> np.ndarray:
+        """Return the probabilities of `predict`, float32 [texts, classes], with less overhead."""
+        tokens = self._tokenize(encode_tokens, texts)
+        prob_MC = np.zeros((len(tokens), len(self.class_names)), np.float32)
+        for row_B, logits_BC, _ in self._run(tokens, batch_size, budget, speedup):
+            prob_MC[row_B] = softmax(logits_BC)
+        return prob_MC
+
+    def _tokenize(self, encode, texts) -> list:
+        """Tokenize texts or pairs by a function of `inference.words`."""
+        firsts, seconds = split_pairs(texts)
+        return encode(
+            self.tokenizer,
+            firsts,
+            seconds,
+            max_length=self.max_length,
+            truncation_side=self.truncation_side,
+        )
+
+    def _run(
+        self,
+        rows: Sequence[Row],
+        batch_size: int,
+        budget: Budget,
+        speedup: float | None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield the numbers of the texts of each batch, their logits and the layers of tokens."""
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r:.60}; expected a whole number from 1")
+        budget_M = self._budgets(budget, speedup, len(rows))
+        order_M = np.argsort([len(row.token_L) for row in rows], kind="stable")
+        for start in range(0, len(rows), batch_size):
+            row_B = order_M[start : start + batch_size]
+            feeds = pad([rows[row] for row in row_B.tolist()])
+            feeds = {name: array for name, array in feeds.items() if name in self.engine.inputs}
+            if budget_M is not None:
+                feeds[BUDGET] = budget_M[row_B]
+            yield row_B, *self.engine.run(feeds)
+
+    def _budgets(self, budget: Budget, speedup: float | None, num_texts: int) -> np.ndarray | None:
+        """Return the budget of every text, float32 [M]; None for the trained thresholds."""
+        if budget is None and speedup is None:
+            return None
+        if budget is not None and speedup is not None:
+            raise ValueError("budget and speedup are both given; give one")
+        if not self.budgets:
+            raise ValueError(
+                "the exported file has one speed; calibrate the model, export it again, and run it "
+                "by onnxruntime"
+            )
+        if speedup is not None:
+            budget = self._budget_for(speedup)
+        budget_M = np.asarray(budget, np.float32)
+        if budget_M.ndim and budget_M.shape != (num_texts,):
+            raise ValueError(f"{budget_M.size} budgets for {num_texts} texts; give one for each")
+        lowest = np.float32(self.budgets[0])
+        if not np.all((budget_M >= lowest) & (budget_M <= 1.0)):
+            raise ValueError(f"a budget is not from {lowest:g} to 1, the share of tokens to keep")
+        return np.broadcast_to(budget_M, (num_texts,))
+
+    def _budget_for(self, speedup: float) -> float:
+        """Return the budget that was measured to have a FLOPs speedup, by interpolation."""
+        fastest, slowest = self.speedups[0], self.speedups[-1]
+        if not 1.0 <= speedup <= fastest:
+            raise ValueError(
+                f"speedup is {speedup:g}; this model has speedups from 1 to {fastest:.2f}"
+            )
+        if speedup <= slowest:
+            return 1.0
+        # FLOPs are nearly linear in the budget, speedups are not.
+        costs = [1.0 / value for value in self.speedups]
+        return float(np.interp(1.0 / speedup, costs, self.budgets))
+
+
+def pad(rows: Sequence[Row]) -> dict[str, np.ndarray]:
+    """Return the inputs of a batch, int64 [B, L], padded to the longest text."""
+    length_B = np.array([len(row.token_L) for row in rows])
+    shape = (len(rows), int(length_B.max()))
+    feeds = {name: np.full(shape, PADDING, np.int64) for name in (TOKENS, SEGMENTS)}
+    feeds[MASK] = (np.arange(shape[1]) < length_B[:, None]).astype(np.int64)
+    for index, row in enumerate(rows):
+        feeds[TOKENS][index, : length_B[index]] = row.token_L
+        feeds[SEGMENTS][index, : length_B[index]] = row.segment_L
+    return feeds
+
+
+def _read_settings(facts: dict[str, str], path: Path) -> dict[str, Any]:
+    """Return the settings in a file.
+
+    Raises:
+      ValueError: another program wrote it, or it has another task.
+    """
+    if SETTINGS not in facts:
+        raise ValueError(f"{path} was not written by `{EXPORT_COMMAND}`")
+    settings = json.loads(facts[SETTINGS])
+    if not settings["class_names"]:
+        raise ValueError(f"{path} does not classify texts; run it by the engine itself")
+    return settings
+
+
+def _check_calibration(settings: dict[str, Any], directory: Path, path: Path) -> None:
+    """Raise ValueError if the model was calibrated after the export."""
+    found = calibration_digest(directory)
+    if (directory / CONFIG_FILE).exists() and settings["calibration"] != found:
+        raise ValueError(
+            f"{path} and {CALIBRATION_FILE} are of different calibrations; export the model again"
+        )

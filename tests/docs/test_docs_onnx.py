@@ -1,0 +1,109 @@
+"""The page on serving without JAX shows programs that run, and quotes its records."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from adapler_jax.export.onnx.export import export_onnx
+from tests.export.onnx_models import save_tiny
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "onnx.md").read_text()
+RESULTS = ROOT / "benchmarks" / "results"
+FOLDER = "runs/mine/adapt-2x/model"
+QUANTIZED = "model_qint8_avx512_vnni.onnx"
+PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture(scope="module", name="workplace")
+def _workplace(tmp_path_factory):
+    """Return a folder with the exported model that the page names, and a file of texts."""
+    folder = tmp_path_factory.mktemp("workplace")
+    directory = save_tiny(folder / FOLDER, "adapler", max_length=16)
+    export_onnx(directory)
+    quantized = export_onnx(directory, quantize="avx512_vnni")
+    assert quantized.name == QUANTIZED
+    (folder / "reviews.csv").write_text("review,stars\nw1 w2 w3,1\nw4 w9 w8 w7,0\n")
+    return folder
+
+
+def run_program(text, folder):
+    """Return what a program prints in a process of its own."""
+    # The tiny model has fewer positions than the page's.
+    text = text.replace("enable_truncation(128)", "enable_truncation(16)")
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_page_has_three_programs():
+    assert len(PROGRAMS) == 3 and all(FOLDER in program for program in PROGRAMS)
+
+
+def test_the_program_without_this_library_prints_labels(workplace):
+    assert "adapler_jax" not in PROGRAMS[0]
+    code = [line for line in PROGRAMS[0].splitlines() if line.strip()]
+    assert len(code) < 25
+    labels = run_program(PROGRAMS[0], workplace).strip()
+    assert re.fullmatch(r"\['LABEL_\d', 'LABEL_\d'\]", labels)
+
+
+def test_the_program_with_our_tokenization_prints_kept_words(workplace):
+    lines = run_program(PROGRAMS[1], workplace).splitlines()
+    assert len(lines) == 2 and all(re.match(r"LABEL_\d \[", line) for line in lines)
+
+
+def test_the_comparison_prints_a_share_of_equal_labels(workplace):
+    assert 0.0 <= float(run_program(PROGRAMS[2], workplace)) <= 1.0
+
+
+def test_names_of_the_page_are_names_of_the_file(workplace):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(workplace / FOLDER / "onnx/model.onnx"))
+    found = {entry.name for entry in (*session.get_inputs(), *session.get_outputs())}
+    named = re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| `.*", PAGE, re.MULTILINE)))
+    assert found <= set(named)
+
+
+def rows_of(cells):
+    """Return the rows of the record of a line of the table."""
+    name = re.search(r"results/(.*)\.json", cells[0])[1]
+    return json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+
+
+def table_rows():
+    """Return the cells of the table of measurements."""
+    lines = re.findall(r"^\| \[.*", PAGE, re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("cells", table_rows(), ids=lambda cells: cells[0][:20])
+def test_a_measurement_quotes_its_record(cells):
+    rows = rows_of(cells)
+    exported = [row for row in rows if row["engine"] in ("onnxruntime", "openvino")]
+    dense = [row for row in rows if row["method"] == "dense"]
+    best_dense = min(dense, key=lambda row: row["p50_ms"])
+    assert float(cells[2]) == pytest.approx(best_dense["p50_ms"], rel=0.01)
+    columns = [("onnxruntime", "float32"), ("onnxruntime", "int8"), ("openvino", "float32")]
+    for (engine, dtype), cell in zip(columns, cells[3:], strict=False):
+        (row,) = [
+            row
+            for row in exported
+            if (row["engine"], row["dtype"]) == (engine, dtype) and row["method"] != "dense"
+        ]
+        assert float(cell) == pytest.approx(row["p50_ms"], rel=0.01)
+    int8 = float(cells[4])
+    assert float(cells[6].rstrip("x")) == pytest.approx(float(cells[2]) / int8, abs=0.06)
