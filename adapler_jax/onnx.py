@@ -22,10 +22,9 @@ from typing import Any, Protocol
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.tokenization.tokenizers import load_core_and_side
+from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, load_core_and_side
 from adapler_jax.export.onnx.settings import (
     BUDGET,
-    CALIBRATION_FILE,
     EXPORT_COMMAND,
     KEPT,
     LOGITS,
@@ -35,14 +34,14 @@ from adapler_jax.export.onnx.settings import (
     SETTINGS,
     STANDARD_FILE,
     TOKENS,
-    calibration_digest,
+    file_digests,
 )
 from adapler_jax.inference.prediction import Prediction, make_prediction
 from adapler_jax.inference.texts import split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
 from adapler_jax.metrics.classification import check_threshold, decide, softmax
 
-FOLDER, CONFIG_FILE = "onnx", "config.json"
+FOLDER = "onnx"
 ONNXRUNTIME, OPENVINO = ENGINES = ("onnxruntime", "openvino")
 ERRORS = 3  # level of ONNX Runtime's log; it warns of every optional input
 PADDING = 0  # token id where the attention mask is 0
@@ -101,7 +100,7 @@ class _OpenVino:
 
     def run(self, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return logits and layers of each token."""
-        found = self._model(feeds)
+        found = self._model.infer_new_request(feeds)  # one request serves one thread
         return found[LOGITS], found[KEPT]
 
 
@@ -177,8 +176,9 @@ class Classifier:
             raise ValueError(f"{path} is missing; write it with `{EXPORT_COMMAND}{hint}`")
         loaded = kind(path, num_threads)
         settings = _read_settings(loaded.facts, path)
-        _check_calibration(settings, directory, path)
+        _check_digests(settings, directory, path)
         tokenizer, side = load_core_and_side(directory)
+        check_embedding_rows(tokenizer, settings["vocab_size"], directory)
         class_names = tuple(settings["class_names"])
         threshold = settings["threshold"] if threshold is None else threshold
         check_threshold(threshold, len(class_names))
@@ -204,6 +204,8 @@ class Classifier:
     ) -> list[Prediction]:
         """Classify texts, or pairs of texts, as `adapler_jax.Classifier.predict` does.
 
+        Long texts are cut, and no text runs twice: `long_texts` and `certified` are not here.
+
         Args:
           texts: strings, or pairs of strings.
           batch_size: texts in a batch; texts of similar length share one.
@@ -217,6 +219,7 @@ class Classifier:
         Raises:
           ValueError: an argument has another value, or the model is not calibrated.
         """
+        _check_batch_size(batch_size)
         encoded = self._tokenize(encode_words, texts)
         found: dict[int, Prediction] = {}
         for row_B, logits_BC, kept_BL in self._run(encoded, batch_size, budget, speedup):
@@ -243,6 +246,7 @@ class Classifier:
         speedup: float | None = None,
     ) -> np.ndarray:
         """Return the probabilities of `predict`, float32 [texts, classes], with less overhead."""
+        _check_batch_size(batch_size)
         tokens = self._tokenize(encode_tokens, texts)
         prob_MC = np.zeros((len(tokens), len(self.class_names)), np.float32)
         for row_B, logits_BC, _ in self._run(tokens, batch_size, budget, speedup):
@@ -268,8 +272,6 @@ class Classifier:
         speedup: float | None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield the numbers of the texts of each batch, their logits and the layers of tokens."""
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r:.60}; expected a whole number from 1")
         budget_M = self._budgets(budget, speedup, len(rows))
         order_M = np.argsort([len(row.token_L) for row in rows], kind="stable")
         for start in range(0, len(rows), batch_size):
@@ -298,21 +300,32 @@ class Classifier:
             raise ValueError(f"{budget_M.size} budgets for {num_texts} texts; give one for each")
         lowest = np.float32(self.budgets[0])
         if not np.all((budget_M >= lowest) & (budget_M <= 1.0)):
-            raise ValueError(f"a budget is not from {lowest:g} to 1, the share of tokens to keep")
+            is_wrong_M = ~((budget_M >= lowest) & (budget_M <= 1.0))
+            wrong = np.ravel(budget_M)[np.ravel(is_wrong_M)][0]
+            raise ValueError(
+                f"budget is {wrong:g}; expected {lowest:g} to 1, the share of tokens to keep"
+            )
         return np.broadcast_to(budget_M, (num_texts,))
 
     def _budget_for(self, speedup: float) -> float:
         """Return the budget that was measured to have a FLOPs speedup, by interpolation."""
         fastest, slowest = self.speedups[0], self.speedups[-1]
-        if not 1.0 <= speedup <= fastest:
+        if 0.0 < speedup <= max(1.0, slowest):
+            return 1.0
+        if not slowest < speedup <= fastest:
             raise ValueError(
                 f"speedup is {speedup:g}; this model has speedups from 1 to {fastest:.2f}"
             )
-        if speedup <= slowest:
-            return 1.0
         # FLOPs are nearly linear in the budget, speedups are not.
         costs = [1.0 / value for value in self.speedups]
         return float(np.interp(1.0 / speedup, costs, self.budgets))
+
+
+def _check_batch_size(batch_size: int) -> None:
+    """Raise ValueError unless a batch size is a whole number from 1."""
+    is_whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+    if not is_whole or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r:.60}; expected a whole number from 1")
 
 
 def pad(rows: Sequence[Row]) -> dict[str, np.ndarray]:
@@ -341,10 +354,8 @@ def _read_settings(facts: dict[str, str], path: Path) -> dict[str, Any]:
     return settings
 
 
-def _check_calibration(settings: dict[str, Any], directory: Path, path: Path) -> None:
-    """Raise ValueError if the model was calibrated after the export."""
-    found = calibration_digest(directory)
-    if (directory / CONFIG_FILE).exists() and settings["calibration"] != found:
-        raise ValueError(
-            f"{path} and {CALIBRATION_FILE} are of different calibrations; export the model again"
-        )
+def _check_digests(settings: dict[str, Any], directory: Path, path: Path) -> None:
+    """Raise ValueError if labels, threshold or calibration changed after the export."""
+    for name, digest in file_digests(directory).items():
+        if settings["digests"].get(name) != digest:
+            raise ValueError(f"{directory / name} is not of {path}; export the model again")

@@ -22,7 +22,7 @@ from adapler_jax.io.atomic_directories import copy_entries
 from adapler_jax.io.records import print_table
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.texts import read_texts
-from adapler_jax.weights.config import CALIBRATION_NAMES
+from adapler_jax.weights.config import CALIBRATION_FILE, FULL_FOLDER
 from benchmarks.compilations import compilations
 from benchmarks.records import Record
 
@@ -31,7 +31,7 @@ BATCH_SIZES = (1, 32)
 
 def without_calibration(model: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """Copy a model into a folder, but for its calibration."""
-    copy_entries(model, folder, skip=CALIBRATION_NAMES)
+    copy_entries(model, folder, skip=(CALIBRATION_FILE, FULL_FOLDER))
     return folder
 
 

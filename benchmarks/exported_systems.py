@@ -12,14 +12,13 @@ from adapler_jax.weights.save import Saved
 from benchmarks.peer_systems import onnx_session
 from benchmarks.systems import OURS, Bench, System, pad_to_longest
 
-ENGINES = ("onnxruntime", "openvino")
 OPENVINO_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class Exported(NamedTuple):
     """A file and how it is run."""
 
-    engine: str  # of ENGINES
+    engine: str  # onnxruntime or openvino
     method: str  # name of the model
     dtype: str  # of the products' operands
     path: pathlib.Path
@@ -38,14 +37,14 @@ def export_models(
     bits = WEIGHT_BITS[this_processor()]
     files = []
     for number, (method, saved) in enumerate(models.items()):
-        kinds = {
-            "float32": build_model(saved),
-            "int8": build_model(saved, weight_bits=bits),
-            "standard": build_model(saved, uses_contrib=False),
+        kinds: dict[str, dict] = {
+            "float32": {},
+            "int8": {"weight_bits": bits},
+            "standard": {"uses_contrib": False},
         }
-        for kind, model in kinds.items():
+        for kind, options in kinds.items():
             path = folder / f"{number}-{kind}.onnx"
-            write_model(model, path)
+            write_model(build_model(saved, **options), path)
             if kind == "standard":
                 files += [Exported("openvino", method, dtype, path) for dtype in dtypes]
             else:

@@ -21,8 +21,8 @@ Each baseline runs in a process of its own. Systems take turns, all batches of a
 `p50_ms`, `p95_ms` and `p99_ms` are of a batch, over batches and rounds. `sentences_per_s` uses
 each batch's median. `agreement` is the fraction of --num-scored-texts sentences with the label of
 torch in float32. `vs_` are ratios of sentences a second: to the fastest baseline in float32, to
-the fastest baseline of any dtype, and to our dense model with the same operands by the faster of
-its two drivers.
+the fastest baseline of any dtype, and to our dense model with the same operands: by the faster of
+its two drivers, or exported in the same engine.
 
 Not measured: torch.compile, which compiles again for new lengths; weights that are int8 at rest
 only.
@@ -50,7 +50,6 @@ from adapler_jax.metrics.classification import METRICS
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.save import Saved
-from benchmarks.exported_systems import ENGINES, export_models, exported_bench
 from benchmarks.models import MODELS
 from benchmarks.peer_runs import Run, load_run, random_run
 from benchmarks.peer_systems import (
@@ -64,7 +63,9 @@ from benchmarks.remote import Remote
 from benchmarks.systems import OURS, Bench, Texts, chunks, our_systems, pad_to_longest, sample, take
 from benchmarks.turns import time_turns, use_cores
 
+PADDED_OR_PACKED = ("padded", "packed")  # engines of our plain BERT
 NUM_BATCHES, NUM_SINGLE_TEXTS = 8, 64  # of a round: so many batches, and so many texts at least
+ENGINES = ("onnxruntime", "openvino")  # that run our models as ONNX files
 COLUMNS = (
     "batch",
     "package",
@@ -166,8 +167,13 @@ def with_ratios(rows: list[dict]) -> list[dict]:
     for row in rows:
         ratios = {}
         if row["package"] == OURS:
+            # Of drivers the faster one; of an exported file the same engine's.
+            engines = [row["engine"]] if row["engine"] in ENGINES else PADDED_OR_PACKED
             dense = [
-                other for other in rows if other["package"] == OURS and other["method"] == "dense"
+                other
+                for other in rows
+                if (other["package"], other["method"]) == (OURS, "dense")
+                and other["engine"] in engines
             ]
             same = {"vs_our_dense": [other for other in dense if other["dtype"] == row["dtype"]]}
             for name, others in (rivals | same).items():
@@ -268,6 +274,9 @@ def open_exported(
     with contextlib.ExitStack() as stack:
         remotes = []
         if options.exported:
+            # onnx may be missing where nothing is exported.
+            from benchmarks.exported_systems import export_models, exported_bench
+
             log("exporting our models")
             scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
             files = export_models(run.models, scratch, dtypes=options.dtypes.split(","))

@@ -14,7 +14,9 @@ from adapler_jax import onnx as runtime
 from adapler_jax.export.onnx import export
 from adapler_jax.inference.calibration import FIXED
 from adapler_jax.inference.classifier import Classifier
-from tests.export.onnx_models import calibrate, save_tiny
+from adapler_jax.weights.save import load_model, save_model
+from tests.data.conftest import build_tokenizer
+from tests.export.onnx_models import WORDS, calibrate, save_tiny
 
 TEXTS = ["w1 w2 w3", "", "w7 w8 w9 w3 w2 w1 w40 w41 w42 w5 w6 w11 w12 w13 w14 w15 w16", "zzz w4"]
 PAIRS = [("w1 w2", "w3 w4 w5"), ("w6", ""), ("", "w9 w8 w7 w6 w5 w4 w3 w2 w1 w1 w1 w1 w1 w1")]
@@ -88,7 +90,7 @@ def test_predictions_at_a_budget_are_the_library_s(calibrated, budget):
         assert_same(*pair)
 
 
-@pytest.mark.parametrize("speedup", [1.0, 1.3, 2.5, 3.33])
+@pytest.mark.parametrize("speedup", [0.5, 1.0, 1.3, 2.5, 3.33])
 def test_a_speedup_has_the_library_s_budget(calibrated, speedup):
     classifier, library = calibrated
     expected_MC = library.predict_probs(TEXTS, speedup=speedup)
@@ -100,12 +102,13 @@ def test_a_speedup_has_the_library_s_budget(calibrated, speedup):
     ("arguments", "message"),
     [
         ({"budget": 0.5, "speedup": 2.0}, "budget and speedup are both given"),
-        ({"budget": 0.1}, r"a budget is not from 0.3 to 1"),
-        ({"budget": [0.3, np.nan, 1.0, 1.0]}, r"a budget is not from 0.3 to 1"),
+        ({"budget": 0.1}, r"budget is 0.1; expected 0.3 to 1"),
+        ({"budget": [0.3, np.nan, 1.0, 1.0]}, r"budget is nan; expected 0.3 to 1"),
         ({"budget": [0.5, 0.5]}, "2 budgets for 4 texts; give one for each"),
         ({"speedup": 9.0}, r"speedup is 9; this model has speedups from 1 to 3.33"),
-        ({"speedup": 0.5}, r"speedup is 0.5; this model has speedups from 1 to 3.33"),
+        ({"speedup": 0.0}, r"speedup is 0; this model has speedups from 1 to 3.33"),
         ({"batch_size": 0}, "batch_size is 0; expected a whole number from 1"),
+        ({"batch_size": True}, "batch_size is True; expected a whole number from 1"),
     ],
 )
 def test_a_wrong_argument_is_named(calibrated, arguments, message):
@@ -134,8 +137,6 @@ def test_a_threshold_decides_between_two_classes(tmp_path):
 
 def save_two_classes(directory, **options):
     """Save a model whose third class is left out."""
-    from adapler_jax.weights.save import load_model, save_model
-
     saved = load_model(save_tiny(directory.with_name("three"), "adapler"))
     classifier = {
         "kernel": saved.params["head"]["classifier"]["kernel"][:, :2],
@@ -165,10 +166,39 @@ def test_a_missing_file_names_the_command(tmp_path):
 def test_a_calibration_after_the_export_is_noticed(tmp_path):
     directory = save_calibrated(tmp_path / "model")
     calibrate(directory, (0.4, 0.7, 1.0), mode=FIXED)
-    with pytest.raises(ValueError, match="of different calibrations; export the model again"):
+    with pytest.raises(ValueError, match=r"calibration.json is not of .*; export the model again"):
         runtime.Classifier.load(directory)
     adapler_jax.export_onnx(directory)
     assert runtime.Classifier.load(directory).budgets == (0.3, 0.6, 1.0)
+
+
+def test_other_labels_after_the_export_are_noticed(exported_dir, tmp_path):
+    directory = shutil.copytree(exported_dir, tmp_path / "model")
+    saved = load_model(directory)
+    save_model(directory, saved.params, saved.config, pruner_name="adapler", max_length=14)
+    assert (directory / "onnx/model.onnx").exists()
+    with pytest.raises(ValueError, match=r"config.json is not of .*; export the model again"):
+        runtime.Classifier.load(directory)
+
+
+def test_the_folder_works_without_the_files_of_the_library(calibrated, tmp_path):
+    classifier, _ = calibrated
+    directory = save_calibrated(tmp_path / "model")
+    for name in ("config.json", "calibration.json", "model.safetensors"):
+        (directory / name).unlink()
+    alone = runtime.Classifier.load(directory)
+    for texts in (TEXTS, PAIRS):
+        prob_MC, expected_MC = (
+            found.predict_probs(texts, budget=0.5) for found in (alone, classifier)
+        )
+        np.testing.assert_array_equal(prob_MC, expected_MC)
+
+
+def test_the_tokenizer_of_another_model_is_noticed(exported_dir, tmp_path):
+    directory = shutil.copytree(exported_dir, tmp_path / "model")
+    build_tokenizer([*WORDS, "more", "words"]).save_pretrained(directory)
+    with pytest.raises(ValueError, match="its embedding table has 50 rows"):
+        runtime.Classifier.load(directory)
 
 
 def test_the_file_of_another_program_is_named(exported_dir, tmp_path):

@@ -79,8 +79,18 @@ def main() -> None:
         print(one_line(f"{path}: {path.stat().st_size / 1e6:.1f} MB"))
 
 
+def check_flags() -> None:
+    """Raise ValueError for a flag of the other format."""
+    formats = {ONNX: (_QUANTIZE, _OPERATORS), JAX: (_DTYPE, _DRIVER, _BUCKETS)}
+    for name, holders in formats.items():
+        for holder in holders:
+            if name != _FORMAT.value and holder.value != holder.default:
+                raise ValueError(f"--{holder.name} is for --format={name}; add it, or leave it out")
+
+
 def _export() -> list[pathlib.Path]:
     """Write the files of the format, and return their paths."""
+    check_flags()
     if _FORMAT.value == ONNX:
         path = adapler_jax.export_onnx(
             _MODEL.value, quantize=_QUANTIZE.value, operators=_OPERATORS.value

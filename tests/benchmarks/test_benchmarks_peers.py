@@ -183,8 +183,9 @@ def test_peers_get_texts_padded_to_the_longest():
 
 
 def test_ratios_by_hand():
-    def row(package, method, dtype, speed):
-        return {"package": package, "method": method, "dtype": dtype, "sentences_per_s": speed}
+    def row(package, method, dtype, speed, engine="packed"):
+        names = {"package": package, "method": method, "dtype": dtype, "engine": engine}
+        return names | {"sentences_per_s": speed}
 
     rows = peers.with_ratios(
         [
@@ -193,11 +194,14 @@ def test_ratios_by_hand():
             row("torch", "dense", "float32", 12.0),
             row("openvino", "dense", "float32", 15.0),
             row("openvino", "dense", "int8", 60.0),
+            row("adapler_jax", "dense", "float32", 20.0, "onnxruntime"),
+            row("adapler_jax", "adapler", "float32", 50.0, "onnxruntime"),
         ]
     )
     found = [rows[1][name] for name in ("vs_best_float32_peer", "vs_best_peer", "vs_our_dense")]
     assert found == [2.0, 0.5, 3.0]
     assert "vs_best_peer" not in rows[2]
+    assert rows[6]["vs_our_dense"] == 2.5  # an exported file, of the same engine
 
 
 def test_systems_take_turns_and_another_starts_each_round():

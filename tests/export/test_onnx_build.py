@@ -119,6 +119,14 @@ def test_a_text_without_tokens_gets_zero_logits(session_of, method):
     assert not logits_BC.any() and not kept_BL.any()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_padding_on_the_left_is_no_token(session_of, method):
+    feeds = feeds_of(make_batch((7, 7), num_slots=12))
+    feeds["attention_mask"][:] = np.arange(12) >= 5
+    _, kept_BL = session_of(method).run(None, feeds)
+    assert not kept_BL[:, :5].any() and np.all(kept_BL[:, 5] == CONFIG.num_layers)
+
+
 def test_an_answer_of_a_text_without_tokens_is_zero(session_of):
     feeds = feeds_of(make_batch((7, 3), num_slots=8))
     feeds["attention_mask"][1] = 0

@@ -1,5 +1,7 @@
 """`export_onnx` writes the files that other programs expect, in one step."""
 
+import dataclasses
+import fnmatch
 import json
 
 import jax
@@ -8,10 +10,13 @@ import onnx
 import pytest
 
 import adapler_jax
+from adapler_jax.cli import export as cli_export
 from adapler_jax.cli import main
 from adapler_jax.export.onnx import export
+from adapler_jax.export.onnx.build import build_model
 from adapler_jax.export.onnx.export import WEIGHT_BITS, export_onnx, file_name, this_processor
 from adapler_jax.heads import SPAN
+from adapler_jax.training.phases import MAY_CHANGE
 from adapler_jax.weights.save import load_model, save_model
 from tests.export.onnx_models import feeds_of, open_session, save_tiny
 from tests.tiny import CONFIG, make_batch
@@ -179,6 +184,8 @@ def test_a_save_of_other_weights_removes_the_file(model_dir):
 
 def run_command(*arguments):
     """Run `adapler export` and return its exit code."""
+    for name in cli_export.FLAGS:  # of an earlier command of this process
+        cli_export.FLAGS[name].unparse()
     try:
         main.main(["export", *arguments])
     except SystemExit as end:
@@ -192,6 +199,30 @@ def test_the_command_writes_the_file(model_dir, capsys):
     arguments = f"--model={model_dir}", "--format=onnx", "--quantize=avx2"
     assert run_command(*arguments) in (0, None)
     assert (model_dir / "onnx/model_qint8_avx2.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--quantize=int8"], "--quantize is for --format=onnx; add it, or leave it out"),
+        (["--format=onnx", "--dtype=bfloat16"], "--dtype is for --format=jax"),
+        (["--format=onnx", "--buckets=64"], "--buckets is for --format=jax"),
+    ],
+)
+def test_a_flag_of_the_other_format_is_an_error(model_dir, capsys, arguments, message):
+    assert run_command(f"--model={model_dir}", *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_encoder_of_another_family_is_named(model_dir):
+    saved = load_model(model_dir)
+    config = dataclasses.replace(saved.config, family="modern")
+    with pytest.raises(ValueError, match="encoder 'modern' with pruner 'adapler' has no ONNX form"):
+        build_model(dataclasses.replace(saved, config=config))
+
+
+def test_a_run_s_model_may_be_exported_again():
+    assert any(fnmatch.fnmatch("onnx/model.onnx", pattern) for pattern in MAY_CHANGE)
 
 
 def test_the_command_names_a_wrong_option(model_dir, capsys):

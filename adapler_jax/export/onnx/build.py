@@ -39,7 +39,7 @@ from adapler_jax.export.onnx.settings import (
     SETTINGS,
     START_LOGITS,
     TOKENS,
-    calibration_digest,
+    file_digests,
 )
 from adapler_jax.export.onnx.texts import (
     Texts,
@@ -51,8 +51,8 @@ from adapler_jax.export.onnx.texts import (
     true_slots,
 )
 from adapler_jax.inference.calibration import Calibration, read_calibration
+from adapler_jax.inference.loading import threshold_of
 from adapler_jax.inference.model_kind import max_length_of
-from adapler_jax.metrics.classification import THRESHOLD
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.pruning.base import check_supported, for_first_token
 from adapler_jax.types import (
@@ -66,6 +66,7 @@ from adapler_jax.types import (
 )
 from adapler_jax.weights.save import Saved
 
+FAMILY = "bert"  # of encoders; RoBERTa and DistilBERT are of it once they are loaded
 BATCH_AXES = ("batch", "sequence")
 
 
@@ -140,6 +141,8 @@ def build_model(
       saved: a model with one of the heads in `HEADS`.
       opset: version of the standard operators, of OPSETS.
       uses_contrib: take operators that only ONNX Runtime has where they are faster.
+      weight_bits: of the integers in place of the encoder's kernels, with `uses_contrib`; None for
+        float32.
 
     Raises:
       ValueError: the model has another head, or its pruner cannot be exported.
@@ -154,6 +157,11 @@ def build_model(
     config, head = saved.config, saved.head
     pruner = pruner_of_saved(saved)
     check_supported(pruner, config)
+    if config.family != FAMILY or (pruner.sites and pruner.name not in RULES):
+        raise ValueError(
+            f"{saved.directory}: encoder {config.family!r} with pruner {pruner.name!r} has no ONNX "
+            f"form; there are {FAMILY} with {', '.join(RULES)}"
+        )
     graph = Graph(uses_contrib=uses_contrib, weight_bits=weight_bits)
     calibration = None
     if pruner.takes_budgets:
@@ -189,11 +197,12 @@ def _settings(saved: Saved, calibration: Calibration | None) -> dict[str, Any]:
         "class_names": list(saved.class_names),
         "max_length": max_length_of(saved),
         "num_layers": saved.config.num_layers,
-        "threshold": saved.extra.get(THRESHOLD),
+        "threshold": threshold_of(saved, None),
         "truncation_side": saved.extra.get("truncation_side"),
+        "vocab_size": saved.config.vocab_size,
         "budgets": [] if calibration is None else list(calibration.budgets),
         "speedups": [row["flops_speedup"] for row in rows],
-        "calibration": calibration_digest(saved.directory),
+        "digests": file_digests(saved.directory),
     }
 
 
@@ -217,8 +226,9 @@ def _start(graph: Graph, saved: Saved) -> Walk:
     lane_L = graph.add(
         "Range", graph.constant(0), graph.add("Squeeze", num_slots, (0,)), graph.constant(1)
     )
-    is_first_L = graph.add("Equal", lane_L, 0)
-    valid_BL = graph.add("Or", graph.add("Cast", MASK, to=TensorProto.BOOL), is_first_L)
+    is_empty_B1 = graph.add("Equal", graph.add("ReduceMax", MASK, (1,)), 0)
+    is_first_BL = graph.add("And", graph.add("Equal", lane_L, 0), is_empty_B1)
+    valid_BL = graph.add("Or", graph.add("Cast", MASK, to=TensorProto.BOOL), is_first_BL)
     slot_T = true_slots(graph, valid_BL)
     texts = lay_out(graph, valid_BL)
     token_T = take(graph, flatten(graph, TOKENS), slot_T)

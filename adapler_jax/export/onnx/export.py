@@ -24,7 +24,7 @@ from adapler_jax.weights.save import load_model
 WEIGHT_BITS = {"avx2": 7, "avx512": 7, "avx512_vnni": 8, "arm64": 8}
 INT8 = "int8"  # for this machine's processor
 ONNXRUNTIME, STANDARD = OPERATORS = ("onnxruntime", "standard")
-MAX_BYTES = 2**31 - 2**20  # of a file without external data
+MAX_BYTES = 2**31 - 2**24  # of the weights in a file without external data
 CPU_FLAGS = Path("/proc/cpuinfo")
 
 
@@ -95,11 +95,14 @@ def this_processor() -> str:
 
 def write_model(model: onnx.ModelProto, path: Path) -> None:
     """Write a model in one step; weights above the format's limit go into a file next to it."""
-    if model.ByteSize() < MAX_BYTES:
+    data = path.with_name(f"{path.name}_data")
+    # Not ByteSize, which encodes the whole model.
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) < MAX_BYTES:
         with replacing_file(path) as partial:
             onnx.save(model, partial)
+        data.unlink(missing_ok=True)
         return
-    data = path.with_name(f"{path.name}_data")
+    path.unlink(missing_ok=True)  # no reader may take it together with the weights of the new one
     with replacing_file(path) as partial, replacing_file(data) as partial_data:
         onnx.save(
             model,

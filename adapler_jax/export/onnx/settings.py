@@ -1,4 +1,4 @@
-"""The names in an ONNX file, and the calibration that it was made with. Imports nothing of ours."""
+"""The names in an ONNX file, and the files that it was made from. Imports nothing of ours."""
 
 import hashlib
 from pathlib import Path
@@ -9,11 +9,13 @@ LOGITS, START_LOGITS, END_LOGITS, KEPT = "logits", "start_logits", "end_logits",
 SETTINGS = "adapler_jax"  # fact: JSON of what is needed to classify texts
 MODEL_FILE = "model.onnx"
 STANDARD_FILE = "model_standard.onnx"  # without operators that only ONNX Runtime has
-CALIBRATION_FILE = "calibration.json"
+CONFIG_FILE, CALIBRATION_FILE = "config.json", "calibration.json"
 EXPORT_COMMAND = "adapler export --model=DIR --format=onnx"
 
 
-def calibration_digest(directory: Path) -> str:
-    """Return a hash of a model's calibration; empty without one."""
-    path = directory / CALIBRATION_FILE
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+def file_digests(directory: Path) -> dict[str, str]:
+    """Return a hash of each file of a model that an export takes settings from, by its name."""
+    paths = (directory / name for name in (CONFIG_FILE, CALIBRATION_FILE))
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.exists()
+    }
