@@ -92,8 +92,9 @@ class _OpenVino:
         # float32: its default is bfloat16 where the processor has it, which moves thresholds.
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         threads = {} if num_threads is None else {"INFERENCE_NUM_THREADS": num_threads}
-        model = openvino.Core().read_model(path)
-        self._model = openvino.Core().compile_model(model, "CPU", options | threads)
+        core = openvino.Core()
+        model = core.read_model(path)
+        self._model = core.compile_model(model, "CPU", options | threads)
         self.inputs = {found.any_name for found in model.inputs}
         self.takes_budgets = False
         self.facts = {SETTINGS: str(model.get_rt_info(["framework", SETTINGS]).value)}
@@ -299,11 +300,10 @@ class Classifier:
         if budget_M.ndim and budget_M.shape != (num_texts,):
             raise ValueError(f"{budget_M.size} budgets for {num_texts} texts; give one for each")
         lowest = np.float32(self.budgets[0])
-        if not np.all((budget_M >= lowest) & (budget_M <= 1.0)):
-            is_wrong_M = ~((budget_M >= lowest) & (budget_M <= 1.0))
-            wrong = np.ravel(budget_M)[np.ravel(is_wrong_M)][0]
+        wrong = np.ravel(budget_M)[np.ravel(~((budget_M >= lowest) & (budget_M <= 1.0)))]
+        if wrong.size:
             raise ValueError(
-                f"budget is {wrong:g}; expected {lowest:g} to 1, the share of tokens to keep"
+                f"budget is {wrong[0]:g}; expected {lowest:g} to 1, the share of tokens to keep"
             )
         return np.broadcast_to(budget_M, (num_texts,))
 

@@ -316,16 +316,16 @@ def score_ends(walk: Walk, saved: Saved) -> dict[str, Value]:
         graph.add("Concat", *parts, axis=0) if len(parts) > 1 else parts[0] for parts in zip(*exits)
     )
     logits_E2 = linear(graph, "head.span", saved.params["head"]["span"], states, exact=True)
-    flat_mask = flatten(graph, MASK)
+    zero_X = graph.add("Cast", graph.add("Mul", flatten(graph, MASK), 0), to=TensorProto.FLOAT)
+    is_token_BL = graph.add("Cast", MASK, to=TensorProto.BOOL)
+    shape, has_token_B1 = graph.add("Shape", TOKENS), _has_token(walk)
     outputs = {}
     for end, name in enumerate((START_LOGITS, END_LOGITS)):
         logits_E = graph.add("Gather", logits_E2, graph.constant(end), axis=1)
-        zero_X = graph.add("Cast", graph.add("Mul", flat_mask, 0), to=TensorProto.FLOAT)
         logits_X = graph.add("ScatterElements", zero_X, slots, logits_E, axis=0)
-        logits_BL = graph.add("Reshape", logits_X, graph.add("Shape", TOKENS))
-        is_token_BL = graph.add("Cast", MASK, to=TensorProto.BOOL)
+        logits_BL = graph.add("Reshape", logits_X, shape)
         logits_BL = graph.add("Where", is_token_BL, logits_BL, MASK_BIAS)
-        outputs[name] = graph.add("Where", _has_token(walk), logits_BL, 0.0)
+        outputs[name] = graph.add("Where", has_token_B1, logits_BL, 0.0)
     return outputs
 
 

@@ -55,10 +55,10 @@ def keep_above_threshold(graph: Graph, texts: Texts, logit_BR: Value, values: Si
     if values.share is None:
         return keep_BR
     ranked_BR = keep_share(graph, texts, score_BR, SiteValues(values.share))
-    has_share_B1 = graph.add("Not", graph.add("IsNaN", values.share))
     # Not Where: ONNX Runtime has none for truth values. Without a share no token is ranked too low.
-    ranked_BR = graph.add("Or", ranked_BR, graph.add("Not", has_share_B1))
-    return graph.add("And", graph.add("Or", keep_BR, has_share_B1), ranked_BR)
+    no_share_B1 = graph.add("IsNaN", values.share)
+    ranked_BR = graph.add("Or", ranked_BR, no_share_B1)
+    return graph.add("And", graph.add("Or", keep_BR, graph.add("Not", no_share_B1)), ranked_BR)
 
 
 def keep_probable(graph: Graph, texts: Texts, logit_BR: Value, values: SiteValues) -> Value:
