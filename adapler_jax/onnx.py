@@ -37,6 +37,7 @@ from adapler_jax.export.onnx.settings import (
     file_digests,
 )
 from adapler_jax.inference.prediction import Prediction, make_prediction
+from adapler_jax.inference.speedups import budget_of_speedup
 from adapler_jax.inference.texts import split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
 from adapler_jax.metrics.classification import check_threshold, decide, softmax
@@ -295,7 +296,7 @@ class Classifier:
                 "by onnxruntime"
             )
         if speedup is not None:
-            budget = self._budget_for(speedup)
+            budget = budget_of_speedup(speedup, self.budgets, self.speedups)
         budget_M = np.asarray(budget, np.float32)
         if budget_M.ndim and budget_M.shape != (num_texts,):
             raise ValueError(f"{budget_M.size} budgets for {num_texts} texts; give one for each")
@@ -306,19 +307,6 @@ class Classifier:
                 f"budget is {wrong[0]:g}; expected {lowest:g} to 1, the share of tokens to keep"
             )
         return np.broadcast_to(budget_M, (num_texts,))
-
-    def _budget_for(self, speedup: float) -> float:
-        """Return the budget that was measured to have a FLOPs speedup, by interpolation."""
-        fastest, slowest = self.speedups[0], self.speedups[-1]
-        if 0.0 < speedup <= max(1.0, slowest):
-            return 1.0
-        if not slowest < speedup <= fastest:
-            raise ValueError(
-                f"speedup is {speedup:g}; this model has speedups from 1 to {fastest:.2f}"
-            )
-        # FLOPs are nearly linear in the budget, speedups are not.
-        costs = [1.0 / value for value in self.speedups]
-        return float(np.interp(1.0 / speedup, costs, self.budgets))
 
 
 def _check_batch_size(batch_size: int) -> None:

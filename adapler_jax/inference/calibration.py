@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapler_jax.inference.drift import NAMES, DriftMonitor
+from adapler_jax.inference.speedups import budget_of_speedup
 from adapler_jax.io.atomic_directories import recover
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.pruning.budgets import SHARES, VALUES, with_calibration
@@ -85,16 +85,8 @@ class Calibration:
         Raises:
           ValueError: no budget has it; says which are there.
         """
-        found = [row["flops_speedup"] for row in self.rows]
-        if math.isfinite(speedup) and found[-1] < speedup <= found[0]:
-            # FLOPs are nearly linear in the budget, speedups are not.
-            costs = [1.0 / value for value in found]
-            return float(np.interp(1.0 / speedup, costs, self.budgets))
-        if 0.0 < speedup <= max(1.0, found[-1]):
-            return 1.0
-        raise ValueError(
-            f"speedup is {speedup:g}; this model has speedups from 1 to {found[0]:.2f}"
-        )
+        speedups = [row["flops_speedup"] for row in self.rows]
+        return budget_of_speedup(speedup, self.budgets, speedups)
 
     def check_budget(self, budget: Budget) -> None:
         """Raise ValueError unless all budgets are between the smallest calibrated one and 1."""
