@@ -1,10 +1,4 @@
-"""Layers of a graph give the numbers of the library's layers, and integers are near them.
-
-Letters besides the key of `types.py`:
-
-    I entries of a linear map's input
-    O entries of a linear map's output
-"""
+"""Layers of a graph give the numbers of the library's layers, and integers are near them."""
 
 import dataclasses
 import functools
@@ -24,10 +18,9 @@ from adapler_jax.export.onnx.layers import (
     attention_output,
     embed,
     feed_forward,
-    linear,
     norm,
-    quantize,
 )
+from adapler_jax.export.onnx.ranges import Ranges
 from adapler_jax.export.onnx.texts import lay_out
 from adapler_jax.types import ATTENTION_NEEDS
 from tests.export.onnx_graphs import make_model, open_graph, operators_of, run_graph
@@ -62,77 +55,11 @@ def layer_params():
     return jax.tree.map(lambda leaf: leaf[2], encoder_params()["layers"])
 
 
-def dense_params():
-    return {"kernel": random_array(D, F, seed=3), "bias": random_array(F, seed=4)}
-
-
 HIDDEN_TD = random_array(sum(LENGTHS), D, seed=5)
 
 
 def assert_near(found, expected, *, atol=1e-5):
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
-
-
-# Linear maps
-
-
-def run_linear(x_TI, **options):
-    """The product of the states and its operators."""
-    exact = options.pop("exact", False)
-
-    def build(graph):
-        return [linear(graph, "dense", dense_params(), "x_TI", exact=exact)]
-
-    model = make_model(build, {"x_TI": np.float32}, {"y_TO": np.float32}, **options)
-    return open_graph(model).run(None, {"x_TI": x_TI})[0], operators_of(model)
-
-
-def test_linear_equals_a_product():
-    found_TO, _ = run_linear(HIDDEN_TD)
-    dense = dense_params()
-    assert_near(found_TO, HIDDEN_TD @ dense["kernel"] + dense["bias"])
-
-
-def test_a_quantized_product_is_within_its_rounding():
-    # Seven bits, since pairs of products of eight overflow on older processors.
-    bits = 7
-    found_TO, operators = run_linear(HIDDEN_TD, uses_contrib=True, weight_bits=bits)
-    assert "DynamicQuantizeMatMul" in operators and "MatMul" not in operators
-    kernel_IO, bias_O = dense_params().values()
-    scale_O = np.abs(kernel_IO).max(axis=0) / 63
-    step = (HIDDEN_TD.max() - HIDDEN_TD.min()) / 255  # of the states, whose zero is rounded too
-    error_TO = np.abs(found_TO - (HIDDEN_TD @ kernel_IO + bias_O))
-    bound_TO = (
-        np.abs(HIDDEN_TD).sum(axis=1, keepdims=True) * scale_O / 2
-        + step * np.abs(kernel_IO).sum(axis=0)
-        + step * scale_O * D / 2
-    )
-    assert np.all(error_TO <= bound_TO) and 1e-4 < error_TO.mean() < 0.05
-
-
-def test_exact_products_are_never_quantized():
-    found_TO, operators = run_linear(HIDDEN_TD, uses_contrib=True, weight_bits=7, exact=True)
-    assert operators == ["MatMul", "Add", "Identity"]
-    np.testing.assert_array_equal(found_TO, run_linear(HIDDEN_TD)[0])
-
-
-@pytest.mark.parametrize("sign", [-1, 1])
-@pytest.mark.parametrize(("bits", "highest"), [(7, 63), (8, 127)])
-def test_quantized_kernels_are_within_half_a_step(bits, highest, sign):
-    kernel_IO = random_array(200, 3, seed=bits) * np.float32([1.0, 1e-4, 30.0])
-    kernel_IO[5] = sign * 1.25 * np.abs(kernel_IO).max(axis=0)
-    quantized_IO, scale_O = quantize(kernel_IO, bits)
-    assert quantized_IO.dtype == np.int8 and scale_O.dtype == np.float32
-    np.testing.assert_allclose(scale_O, np.abs(kernel_IO).max(axis=0) / highest, rtol=1e-6)
-    error_IO = np.abs(quantized_IO * scale_O - kernel_IO)
-    assert np.all(error_IO <= 0.5001 * scale_O)
-    assert quantized_IO[5].tolist() == [sign * highest] * 3
-    assert np.abs(quantized_IO.astype(int)).max() == highest
-
-
-def test_outputs_without_weights_have_finite_scales():
-    quantized_IO, scale_O = quantize(np.float32([[0.0, 1e-30], [0.0, 0.0], [0.0, -1e-30]]), 8)
-    assert not quantized_IO.any() and np.all(np.isfinite(scale_O)) and np.all(scale_O > 0.0)
 
 
 # Activations, norms and embeddings
@@ -256,3 +183,23 @@ def test_the_halves_of_a_layer_equal_the_ones_of_bert(activation):
     expected_TD = bert.attention_output(layer, config, *map(jnp.asarray, feeds.values()))
     assert_near(middle_TD, expected_TD)
     assert_near(found_TD, bert.feed_forward(layer, config, expected_TD))
+
+
+def test_integers_of_a_layer_stand_large_columns():
+    hidden_TD = HIDDEN_TD.copy()
+    hidden_TD[:, 3] *= 50.0
+    layer = jax.tree.map(jnp.asarray, layer_params())
+    expected_TD = bert.feed_forward(layer, CONFIG, jnp.asarray(hidden_TD))
+
+    def error(ranges):
+        """The mean error of the feed-forward half in integers."""
+
+        def build(graph):
+            return [feed_forward(graph, Layer("layer", layer_params(), CONFIG, ranges), "x_TD")]
+
+        options = {"uses_contrib": True, "weight_bits": 8}
+        (found_TD,) = run_graph(build, {"x_TD": hidden_TD}, {"y_TD": np.float32}, **options)
+        return np.abs(found_TD - expected_TD).mean()
+
+    range_D = np.abs(hidden_TD).max(axis=0)
+    assert error(Ranges(range_D, range_D)) < error(None) / 2

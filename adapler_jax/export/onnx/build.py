@@ -26,8 +26,9 @@ from adapler_jax.export.onnx.layers import (
     attention_output,
     embed,
     feed_forward,
-    linear,
 )
+from adapler_jax.export.onnx.linear import linear
+from adapler_jax.export.onnx.ranges import Ranges, state_ranges
 from adapler_jax.export.onnx.rules import NO_VALUES, RULES, score_states
 from adapler_jax.export.onnx.settings import (
     BUDGET,
@@ -147,30 +148,17 @@ def build_model(
     Raises:
       ValueError: the model has another head, or its pruner cannot be exported.
     """
-    if saved.head.name not in HEADS:
-        raise ValueError(
-            f"{saved.directory} has the head {saved.head.name!r}; ONNX files are for "
-            f"{', '.join(HEADS)}"
-        )
-    if opset not in OPSETS:
-        raise ValueError(f"opset is {opset}; expected {OPSETS[0]} to {OPSETS[-1]}")
-    config, head = saved.config, saved.head
-    pruner = pruner_of_saved(saved)
-    check_supported(pruner, config)
-    if config.family != FAMILY or (pruner.sites and pruner.name not in RULES):
-        raise ValueError(
-            f"{saved.directory}: encoder {config.family!r} with pruner {pruner.name!r} has no ONNX "
-            f"form; there are {FAMILY} with {', '.join(RULES)}"
-        )
+    config, pruner = saved.config, _checked_pruner(saved, opset)
     graph = Graph(uses_contrib=uses_contrib, weight_bits=weight_bits)
     calibration = None
     if pruner.takes_budgets:
         calibration = read_calibration(saved.directory, len(pruner.sites))
     walk = _start(graph, saved)
     sites = _sites(graph, saved, pruner, calibration)
+    ranges = None if weight_bits is None else state_ranges(saved.params["encoder"], config)
     for layer in range(config.num_layers):
-        _run_layer(walk, saved, sites, layer)
-    outputs = HEADS[head.name](walk, saved)
+        _run_layer(walk, saved, sites, layer, ranges)
+    outputs = HEADS[saved.head.name](walk, saved)
     for name, value in (outputs | {KEPT: _kept_layers(walk)}).items():
         graph.name_result(value, name)
     inputs = {TOKENS: (np.int64, BATCH_AXES), MASK: (np.int64, BATCH_AXES)}
@@ -188,6 +176,29 @@ def build_model(
             "pruner": pruner.name,
         },
     )
+
+
+def _checked_pruner(saved: Saved, opset: int) -> Pruner:
+    """Return a model's pruner.
+
+    Raises:
+      ValueError: the model cannot be exported, or there is no such opset.
+    """
+    if saved.head.name not in HEADS:
+        raise ValueError(
+            f"{saved.directory} has the head {saved.head.name!r}; ONNX files are for "
+            f"{', '.join(HEADS)}"
+        )
+    if opset not in OPSETS:
+        raise ValueError(f"opset is {opset}; expected {OPSETS[0]} to {OPSETS[-1]}")
+    pruner, family = pruner_of_saved(saved), saved.config.family
+    check_supported(pruner, saved.config)
+    if family != FAMILY or (pruner.sites and pruner.name not in RULES):
+        raise ValueError(
+            f"{saved.directory}: encoder {family!r} with pruner {pruner.name!r} has no ONNX "
+            f"form; there are {FAMILY} with {', '.join(RULES)}"
+        )
+    return pruner
 
 
 def _settings(saved: Saved, calibration: Calibration | None) -> dict[str, Any]:
@@ -247,11 +258,12 @@ def _start(graph: Graph, saved: Saved) -> Walk:
     return Walk(graph, hidden_TD, texts, slot_T, token_T, [], [], keeps_exits)
 
 
-def _run_layer(walk: Walk, saved: Saved, sites: Sites, index: int) -> None:
+def _run_layer(walk: Walk, saved: Saved, sites: Sites, index: int, ranges: Ranges | None) -> None:
     """Run one layer with the pruner's site in it; the last one for [CLS] alone where it can."""
     graph, config, num_layers = walk.graph, saved.config, saved.config.num_layers
     params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], saved.params["encoder"]["layers"])
-    layer = Layer(f"layers.{index}", params, config)
+    ranges = jax.tree.map(lambda leaf: leaf[index], ranges)
+    layer = Layer(f"layers.{index}", params, config, ranges)
     here = {site.point: site for site in sites.pruner.sites if site.layer == index}
     inner_site = here.get(BEFORE_FEED_FORWARD)
     if BEFORE_ATTENTION in here:

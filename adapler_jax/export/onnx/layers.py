@@ -3,7 +3,7 @@
 Letters besides the key of `types.py`:
 
     R tokens of the longest text      W all slots of the padded form, B R
-    I entries of a linear map's input        O entries of its output
+    I entries of a linear map's input
 """
 
 import math
@@ -13,6 +13,8 @@ import numpy as np
 from onnx import TensorProto
 
 from adapler_jax.export.onnx.graph import ABSENT, CONTRIB, Graph, Value
+from adapler_jax.export.onnx.linear import linear
+from adapler_jax.export.onnx.ranges import Ranges
 from adapler_jax.export.onnx.texts import Texts, take, take_first, unpad
 from adapler_jax.types import (
     CLS_ATTENTION,
@@ -22,48 +24,6 @@ from adapler_jax.types import (
     EncoderConfig,
     Params,
 )
-
-SMALLEST_RANGE = 1e-8  # of the weights of one output, so that a scale is never 0
-
-
-def linear(graph: Graph, name: str, params: Params, x_XI: Value, *, exact: bool = False) -> Value:
-    """Return x @ kernel + bias; `kernel` is (in, out).
-
-    Where the graph quantizes, the operands are integers: the kernel has a scale for each output,
-    and the input one scale at run time.
-
-    Args:
-      graph: gets the nodes.
-      name: of the linear map.
-      params: its leaves.
-      x_XI: float32.
-      exact: never quantize, for scores in comparisons.
-    """
-    kernel_IO = np.asarray(params["kernel"])
-    bias = graph.weight(f"{name}.bias", params["bias"])
-    if graph.weight_bits is None or exact:
-        product_XO = graph.add("MatMul", x_XI, graph.weight(f"{name}.kernel", kernel_IO))
-        return graph.add("Add", product_XO, bias)
-    quantized_IO, scale_O = quantize(kernel_IO, graph.weight_bits)
-    return graph.add(
-        "DynamicQuantizeMatMul",
-        x_XI,
-        graph.weight(f"{name}.kernel", quantized_IO),
-        graph.weight(f"{name}.kernel_scale", scale_O),
-        ABSENT,  # zero point: 0
-        bias,
-        domain=CONTRIB,
-    )
-
-
-def quantize(kernel_IO: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a kernel as integers, int8, and the scale of each output, float32 [O].
-
-    q = round(w / s),   s = max_i |w_i| / (2^(bits - 1) - 1)
-    """
-    highest = 2 ** (bits - 1) - 1
-    scale_O = np.maximum(np.max(np.abs(kernel_IO), axis=0), SMALLEST_RANGE) / highest
-    return np.rint(kernel_IO / scale_O).astype(np.int8), scale_O.astype(np.float32)
 
 
 def norm(graph: Graph, name: str, params: Params, x_XD: Value, *, epsilon: float) -> Value:
@@ -120,6 +80,7 @@ class Layer(NamedTuple):
     name: str
     params: Params
     config: EncoderConfig
+    ranges: Ranges | None = None  # of its states, where the graph quantizes
 
 
 class Attention(NamedTuple):
@@ -177,16 +138,19 @@ def _padded_qkv(
     }
     scale = math.sqrt(layer.config.head_dim)
     parts["query"] = {leaf: array / scale for leaf, array in parts["query"].items()}
+    range_D = layer.ranges and layer.ranges.attention
     queries = []
     if first_only:
         first_BD = take_first(graph, texts, hidden_TD)
-        query_BD = linear(graph, f"{layer.name}.query", parts.pop("query"), first_BD)
+        query = parts.pop("query")
+        query_BD = linear(graph, f"{layer.name}.query", query, first_BD, range_I=range_D)
         queries = [graph.add("Unsqueeze", query_BD, (1,))]
     joined = {
         leaf: np.concatenate([part[leaf] for part in parts.values()], axis=-1)
         for leaf in ("kernel", "bias")
     }
-    joined_TX = linear(graph, f"{layer.name}.{'_'.join(parts)}", joined, hidden_TD)
+    name = f"{layer.name}.{'_'.join(parts)}"
+    joined_TX = linear(graph, name, joined, hidden_TD, range_I=range_D)
     padded_BRX = take(graph, joined_TX, texts.index_BR)
     num_parts = len(parts)
     return queries + graph.add_many(
@@ -255,15 +219,16 @@ def attention_output(graph: Graph, layer: Layer, hidden_XD: Value, attended_XD: 
 
 def feed_forward(graph: Graph, layer: Layer, hidden_XD: Value) -> Value:
     """Return norm(h + W2 act(W1 h)), the states after the feed-forward half."""
-    inner_XF = _layer_linear(graph, layer, "ffn_in", hidden_XD)
+    range_D = layer.ranges and layer.ranges.feed_forward
+    inner_XF = _layer_linear(graph, layer, "ffn_in", hidden_XD, range_I=range_D)
     inner_XF = activate(graph, layer.config.activation, inner_XF)
-    update_XD = _layer_linear(graph, layer, "ffn_out", inner_XF)
+    update_XD = _layer_linear(graph, layer, "ffn_out", inner_XF, by_token=True)
     return _layer_norm(graph, layer, "ffn_norm", graph.add("Add", update_XD, hidden_XD))
 
 
-def _layer_linear(graph: Graph, layer: Layer, part: str, x_XI: Value) -> Value:
-    """Return a linear map of a layer."""
-    return linear(graph, f"{layer.name}.{part}", layer.params[part], x_XI)
+def _layer_linear(graph: Graph, layer: Layer, part: str, x_XI: Value, **options) -> Value:
+    """Return a linear map of a layer; options are as in `linear`."""
+    return linear(graph, f"{layer.name}.{part}", layer.params[part], x_XI, **options)
 
 
 def _layer_norm(graph: Graph, layer: Layer, part: str, x_XD: Value) -> Value:

@@ -13,7 +13,8 @@ from onnx import TensorProto
 
 from adapler_jax.export.onnx.budgets import SiteValues
 from adapler_jax.export.onnx.graph import Graph, Value
-from adapler_jax.export.onnx.layers import activate, linear
+from adapler_jax.export.onnx.layers import activate
+from adapler_jax.export.onnx.linear import linear
 from adapler_jax.export.onnx.texts import Texts
 from adapler_jax.pruning.adapler import MASKED_LOGIT, SCORE_RTOL
 from adapler_jax.pruning.shares import ROUNDING

@@ -1,0 +1,56 @@
+"""Find how large the inputs of an encoder's linear maps become.
+
+A few columns of the states are large for every token, whatever the text: random tokens show them.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adapler_jax.encoders import encoder_of
+from adapler_jax.encoders.base import attend, embed_batch, scan_layers
+from adapler_jax.types import EncoderConfig, Params
+
+SEED = 0
+NUM_TEXTS, MAX_LENGTH = 16, 64
+
+
+class Ranges(NamedTuple):
+    """Largest absolute value of each column of the states, float32 [N, D], or [D] of one layer."""
+
+    attention: np.ndarray  # of the states that enter a layer
+    feed_forward: np.ndarray  # of the states between its halves
+
+
+def state_ranges(params: Params, config: EncoderConfig) -> Ranges:
+    """Return the ranges of the states of NUM_TEXTS texts of random tokens; none is dropped.
+
+    Args:
+      params: of the encoder.
+      config: of the encoder, of a family without `attention_bias`.
+    """
+    encoder = encoder_of(config)
+    length = min(MAX_LENGTH, config.num_positions)
+    token_BL = np.random.default_rng(SEED).integers(config.vocab_size, size=(NUM_TEXTS, length))
+
+    def largest(hidden_BLD):
+        """Return the range of each column."""
+        return jnp.max(jnp.abs(hidden_BLD), axis=(0, 1))
+
+    def step(hidden_BLD, inputs):
+        """Run one layer."""
+        (layer,) = inputs
+        bias_BS = jnp.zeros((NUM_TEXTS, length))
+        middle_BLD, _ = attend(encoder, layer, config, hidden_BLD, bias_BS)
+        ranges = Ranges(largest(hidden_BLD), largest(middle_BLD))
+        return encoder.feed_forward(layer, config, middle_BLD), ranges
+
+    @jax.jit
+    def run(params, token_BL):
+        """Run all layers."""
+        hidden_BLD = embed_batch(encoder, params, config, token_BL, jnp.zeros_like(token_BL))
+        return scan_layers(step, hidden_BLD, params["layers"])[1]
+
+    return jax.tree.map(np.asarray, run(params, jnp.asarray(token_BL, jnp.int32)))

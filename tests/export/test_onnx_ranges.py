@@ -1,0 +1,42 @@
+"""Random tokens show the range of every column of the states, layer by layer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adapler_jax.encoders import bert
+from adapler_jax.encoders.base import attend
+from adapler_jax.export.onnx.ranges import MAX_LENGTH, NUM_TEXTS, SEED, state_ranges
+from tests.tiny import CONFIG
+
+LENGTH = min(MAX_LENGTH, CONFIG.num_positions)
+
+
+def make_encoder():
+    """An encoder one of whose columns is large between the halves of layer 1."""
+    params = bert.init_encoder(jax.random.key(0), CONFIG)
+    scale_ND = params["layers"]["attention_norm"]["scale"].at[1, 5].set(30.0)
+    params["layers"]["attention_norm"]["scale"] = scale_ND
+    return params
+
+
+def test_ranges_are_the_largest_values_of_each_column():
+    params = make_encoder()
+    found = state_ranges(params, CONFIG)
+    shape = (NUM_TEXTS, LENGTH)
+    token_BL = np.random.default_rng(SEED).integers(CONFIG.vocab_size, size=shape)
+    hidden_BLD = bert.embed(
+        params["embeddings"], CONFIG, token_BL, jnp.zeros(shape, int), jnp.arange(LENGTH)[None]
+    )
+    for index in range(2):
+        layer = jax.tree.map(lambda leaf, index=index: leaf[index], params["layers"])
+        np.testing.assert_allclose(
+            found.attention[index], np.abs(hidden_BLD).max(axis=(0, 1)), rtol=1e-4
+        )
+        middle_BLD, _ = attend(bert.BERT, layer, CONFIG, hidden_BLD, jnp.zeros(shape))
+        np.testing.assert_allclose(
+            found.feed_forward[index], np.abs(middle_BLD).max(axis=(0, 1)), rtol=1e-4
+        )
+        hidden_BLD = bert.feed_forward(layer, CONFIG, middle_BLD)
+    assert np.argmax(found.feed_forward[1]) == 5
+    assert found.attention.shape == (CONFIG.num_layers, CONFIG.hidden_dim)
