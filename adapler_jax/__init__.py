@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapler_jax.evaluation.calibrate import Promise, calibrate_model
+    from adapler_jax.evaluation.exported_files import measure_export
     from adapler_jax.export.jax_export import export_model
     from adapler_jax.export.onnx.export import export_onnx
     from adapler_jax.inference.classifier import Classifier
@@ -34,6 +35,7 @@ __all__ = [
     "load_model",
     "make_engine",
     "make_pruner",
+    "measure_export",
     "save_model",
 ]
 
@@ -50,6 +52,7 @@ _MODULES = {
     "load_model": "adapler_jax.weights.save",
     "make_engine": "adapler_jax.inference.engine",
     "make_pruner": "adapler_jax.pruning",
+    "measure_export": "adapler_jax.evaluation.exported_files",
     "save_model": "adapler_jax.weights.save",
 }
 

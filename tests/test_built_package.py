@@ -9,6 +9,8 @@ import zipfile
 import pytest
 
 import adapler_jax
+from tests.docs.test_docs_onnx import FOLDER, PROGRAMS
+from tests.export.onnx_models import save_tiny
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RELEASE = ROOT / "tests" / "fixtures" / "release_0_1"
@@ -23,6 +25,7 @@ ABSENT = (
     "matplotlib",
     "grain",
 )
+WITHOUT_JAX = ("adapler_jax", "jax", "torch", "transformers", "onnx")
 pytestmark = pytest.mark.package
 
 
@@ -110,3 +113,23 @@ def test_a_preset_of_the_wheel_trains(bare, built, tmp_path):
     )
     scores = run(bare / "adapler", "evaluate", "--workdir=run", "--notimes", cwd=tmp_path)
     assert "dense" in scores and (tmp_path / "run" / "evaluation.json").exists()
+
+
+def test_an_exported_file_needs_tokenizers_and_onnxruntime_alone(tmp_path):
+    adapler_jax.export_onnx(save_tiny(tmp_path / FOLDER, "adapler", max_length=16))
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "tokenizers", "onnxruntime", cwd=tmp_path)
+    absent = (
+        "import importlib.util\n"
+        f"assert not [name for name in {WITHOUT_JAX} if importlib.util.find_spec(name)]\n"
+    )
+    printed = run(python, "-c", absent + PROGRAMS[0], cwd=tmp_path)
+    assert printed.count("LABEL_") == 2
+    # Of this library the folder of its source is enough.
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"from adapler_jax.onnx import Classifier\n"
+        f"print(Classifier.load({FOLDER!r}).predict(['a moving film'])[0].label)"
+    )
+    assert run(python, "-c", program, cwd=tmp_path).strip() in printed

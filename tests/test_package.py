@@ -25,6 +25,7 @@ PUBLIC = {
     "load_model",
     "make_engine",
     "make_pruner",
+    "measure_export",
     "save_model",
 }
 

@@ -1,11 +1,15 @@
 """Write a saved model for other programs, or compile it ahead of time.
 
-    adapler export --model=DIR --format=onnx [--quantize=int8]
+    adapler export --model=DIR --format=onnx [--quantize=int8] [--data=FILE]
     adapler export --model=DIR
 
 The first writes an ONNX file that drops tokens into the model's folder onnx/, for ONNX Runtime and
-other engines. The second writes the programs of a classification model into its folder, for CPUs,
-CUDA and TPUs. Serving processes then load the programs in place of tracing the model:
+other engines. --data=FILE compares it with the model on your texts, and writes the result into the
+model's card; --label=COLUMN adds the accuracy. The data are text lines (.txt), a table (.csv, .tsv,
+.parquet) or JSON lines (.jsonl).
+
+The second writes the programs of a classification model into its folder, for CPUs, CUDA and TPUs.
+Serving processes then load the programs in place of tracing the model:
 Classifier.load(DIR, programs=True).
 """
 
@@ -17,7 +21,8 @@ import adapler_jax
 from adapler_jax.cli.console import run_command
 from adapler_jax.export.jax_export import STAGED_DRIVERS, export_model
 from adapler_jax.inference.engine import AUTO
-from adapler_jax.io.terminal import one_line
+from adapler_jax.io.terminal import one_line, print_note
+from adapler_jax.serving.texts import read_texts
 from adapler_jax.types import COMPUTE_DTYPES
 
 JAX, ONNX = "jax", "onnx"
@@ -39,6 +44,15 @@ _OPERATORS = flags.DEFINE_string(
     "onnxruntime",
     "onnx: standard ones run in every engine; onnxruntime has faster ones of its own",
     flag_values=FLAGS,
+)
+_DATA = flags.DEFINE_string(
+    "data", "", "onnx: file of texts to compare the file with the model on", flag_values=FLAGS
+)
+_COLUMN = flags.DEFINE_list(
+    "column", [], "text column of --data, two with a comma for pairs", flag_values=FLAGS
+)
+_LABEL = flags.DEFINE_string(
+    "label", "", "column of labels of --data, for the accuracy", flag_values=FLAGS
 )
 _DTYPE = flags.DEFINE_enum(
     "dtype",
@@ -74,23 +88,39 @@ def parse_buckets(words: list[str]) -> tuple[int, ...] | None:
 
 
 def main() -> None:
-    """Write the files and print their paths."""
+    """Write the files and print their paths, and what --data says of them."""
+    check_flags()
+    data = None
+    if _DATA.value:
+        data = read_texts(
+            _MODEL.value,
+            _DATA.value,
+            columns=_COLUMN.value,
+            label_column=_LABEL.value,
+            log=print_note,
+        )
     for path in _export():
         print(one_line(f"{path}: {path.stat().st_size / 1e6:.1f} MB"))
+        if data is not None:
+            found = adapler_jax.measure_export(path, data.texts, labels=data.labels, log=print_note)
+            print(found.sentence())
 
 
 def check_flags() -> None:
-    """Raise ValueError for a flag of the other format."""
-    formats = {ONNX: (_QUANTIZE, _OPERATORS), JAX: (_DTYPE, _DRIVER, _BUCKETS)}
+    """Raise ValueError for a flag of the other format, or of a file that is not given."""
+    measured = (_DATA, _COLUMN, _LABEL)
+    formats = {ONNX: (_QUANTIZE, _OPERATORS, *measured), JAX: (_DTYPE, _DRIVER, _BUCKETS)}
     for name, holders in formats.items():
         for holder in holders:
             if name != _FORMAT.value and holder.value != holder.default:
                 raise ValueError(f"--{holder.name} is for --format={name}; add it, or leave it out")
+    for holder in measured[1:]:
+        if holder.value and not _DATA.value:
+            raise ValueError(f"--{holder.name} is a column of --data; give the file")
 
 
 def _export() -> list[pathlib.Path]:
     """Write the files of the format, and return their paths."""
-    check_flags()
     if _FORMAT.value == ONNX:
         path = adapler_jax.export_onnx(
             _MODEL.value, quantize=_QUANTIZE.value, operators=_OPERATORS.value

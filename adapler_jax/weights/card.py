@@ -8,14 +8,28 @@ from typing import Any
 
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.io.messages import listed, one_line
-from adapler_jax.weights.config import CALIBRATION_FILE, CONFIG_FILE, read_json
+from adapler_jax.weights.config import (
+    CALIBRATION_FILE,
+    CONFIG_FILE,
+    MEASUREMENTS_FILE,
+    ONNX_FOLDER,
+    read_json,
+)
 from adapler_jax.weights.section import SECTION
 
 CARD_FILE = "README.md"
-# Around the part of a card that a calibration writes.
-BEGIN = "\n<!-- Written by a calibration; the next one replaces it. -->\n"
-END = "<!-- End of the calibration. -->\n"
-PART = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+CALIBRATION, EXPORT = "calibration", "export"  # that write a part of a card
+# Around a part, and the file that it is of.
+BEGIN = {
+    CALIBRATION: "\n<!-- Written by a calibration; the next one replaces it. -->\n",
+    EXPORT: "\n<!-- Written by an export; the next one replaces it. -->\n",
+}
+END = {name: f"<!-- End of the {name}. -->\n" for name in BEGIN}
+PARTS = {
+    name: re.compile(f"{re.escape(BEGIN[name])}.*?{re.escape(END[name])}", re.DOTALL)
+    for name in BEGIN
+}
+FILES = {CALIBRATION: CALIBRATION_FILE, EXPORT: f"{ONNX_FOLDER}/{MEASUREMENTS_FILE}"}
 CLASSES = {
     "classification": ("Classifier", 'predict(["a text"])'),
     "span": ("QuestionAnswerer", 'answer("a question?", "a text")'),
@@ -121,8 +135,11 @@ def others_use(contents: dict[str, Any], section: dict[str, Any]) -> str:
 
 
 def digest_of(path: Path) -> str:
-    """Return a hash of a card, without the part of a calibration."""
-    return hashlib.sha256(PART.sub("", _text_of(path)).encode(errors="surrogateescape")).hexdigest()
+    """Return a hash of a card, without its parts."""
+    text = _text_of(path)
+    for pattern in PARTS.values():
+        text = pattern.sub("", text)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def _text_of(path: Path) -> str:
@@ -130,37 +147,43 @@ def _text_of(path: Path) -> str:
     return path.read_bytes().decode(errors="surrogateescape")
 
 
-def set_card_part(directory: Path, text: str) -> None:
-    """Put the part of a calibration at the end of a model's card, in place of an earlier one.
+def set_card_part(directory: Path, text: str, *, part: str = CALIBRATION) -> None:
+    """Put a part at the end of a model's card, in place of an earlier one.
 
     A card that a user wrote or changed stays as it is.
 
     Args:
       directory: of a saved model.
-      text: in Markdown.
+      text: in Markdown; empty for no part.
+      part: CALIBRATION or EXPORT.
     """
     section = read_json(directory / CONFIG_FILE).get(SECTION)
     if is_own_card(directory, section):
         path = directory / CARD_FILE
-        replace_text(path, f"{PART.sub('', _text_of(path))}{BEGIN}\n{text}\n\n{END}")
+        rest = PARTS[part].sub("", _text_of(path))
+        replace_text(path, f"{rest}{BEGIN[part]}\n{text}\n\n{END[part]}" if text else rest)
 
 
-def kept_part(directory: Path, partial: Path, section: dict[str, Any]) -> str:
-    """Return the part of a calibration that a new card keeps, or an empty text.
+def kept_parts(directory: Path, partial: Path, section: dict[str, Any]) -> str:
+    """Return the parts that a new card keeps, or an empty text.
 
     Args:
       directory: of the previous model.
-      partial: of the new model; it has a calibration if the weights are equal.
+      partial: of the new model; it has the files of the parts if the weights are equal.
       section: our part of the new config.json. Where it differs, for example in the threshold of
-        the decision, the part was measured with other settings.
+        the decision, the parts were measured with other settings.
     """
-    if not (partial / CALIBRATION_FILE).is_file():
+    kept = [PARTS[name] for name, file in FILES.items() if (partial / file).is_file()]
+    if not kept:
         return ""
     previous = read_json(directory / CONFIG_FILE).get(SECTION, {})
     is_kept = is_own_card(directory, previous) and (
         json.loads(json.dumps(section)).items() <= previous.items()
     )
-    return "".join(PART.findall(_text_of(directory / CARD_FILE))) if is_kept else ""
+    if not is_kept:
+        return ""
+    text = _text_of(directory / CARD_FILE)
+    return "".join(found for pattern in kept for found in pattern.findall(text))
 
 
 def is_own_card(directory: Path, section: Any) -> bool:

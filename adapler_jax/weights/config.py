@@ -27,6 +27,7 @@ MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, OWN_FILE)  # that decide what a model 
 FULL_FOLDER = "full"  # of a model's directory: the full model that its certificate needs
 CALIBRATION_FILE = "calibration.json"  # of budgets, by `inference.calibration`
 ONNX_FOLDER = "onnx"  # of a model's directory, by `export.onnx`
+MEASUREMENTS_FILE = "measurements.json"  # of the files in ONNX_FOLDER
 # Entries of a model's directory that belong to its weights.
 DERIVED_NAMES = (CALIBRATION_FILE, FULL_FOLDER, ONNX_FOLDER)
 OUR_SECTION = "adapler_jax"  # the part of config.json that `section` reads

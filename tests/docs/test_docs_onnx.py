@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from adapler_jax.cli import main
 from adapler_jax.export.onnx.export import export_onnx
 from adapler_jax.onnx import Classifier
 from tests.export.onnx_models import save_tiny
@@ -48,8 +49,8 @@ def run_program(text, folder):
     return done.stdout
 
 
-def test_the_page_has_three_programs():
-    assert len(PROGRAMS) == 3 and all(FOLDER in program for program in PROGRAMS)
+def test_the_page_has_two_programs():
+    assert len(PROGRAMS) == 2 and all(FOLDER in program for program in PROGRAMS)
 
 
 def test_the_program_without_this_library_prints_labels(workplace):
@@ -66,8 +67,15 @@ def test_the_program_with_our_tokenization_prints_kept_words(workplace):
     assert len(lines) == 2 and all(re.match(r"LABEL_\d \[", line) for line in lines)
 
 
-def test_the_comparison_prints_a_share_of_equal_labels(workplace):
-    assert run_program(PROGRAMS[2], workplace).strip() in ("0.0", "0.5", "1.0")
+def test_the_comparison_fills_the_card(workplace, monkeypatch):
+    (line,) = [line for line in PAGE.splitlines() if "--data=" in line]
+    command, *words = line.split()
+    assert command == "adapler"
+    monkeypatch.chdir(workplace)
+    with pytest.raises(SystemExit) as end:
+        main.main(words)
+    assert end.value.code is None
+    assert "| model_qint8_" in (workplace / FOLDER / "README.md").read_text()
 
 
 def test_names_of_the_page_are_names_of_the_file(workplace):

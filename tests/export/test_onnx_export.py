@@ -236,3 +236,27 @@ def test_the_command_names_the_missing_extra(model_dir, capsys, monkeypatch):
     monkeypatch.setattr("adapler_jax.cli.extras.EXTRAS", {"onnx_that_is_missing": "onnx"})
     assert run_command(f"--model={model_dir}", "--format=onnx") == 2
     assert "install it with `pip install 'adapler_jax[onnx]'`" in capsys.readouterr().err
+
+
+def test_the_command_compares_the_file_on_texts(model_dir, tmp_path, capsys):
+    (tmp_path / "texts.csv").write_text("words,kind\nw1 w2 w3,a\nw9 w8,b\n")
+    data = (f"--data={tmp_path / 'texts.csv'}", "--column=words", "--label=kind")
+    assert run_command(f"--model={model_dir}", "--format=onnx", *data) is None
+    path, found = capsys.readouterr().out.splitlines()
+    assert path.startswith(str(model_dir / "onnx/model.onnx"))
+    assert found.startswith("100.00% of 2 texts have the library's label, accuracy ")
+    assert "| model.onnx | 2 | 100.00% |" in (model_dir / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--format=onnx", "--label=kind"), "--label is a column of --data; give the file"),
+        (("--data=texts.csv",), "--data is for --format=onnx"),
+        (("--format=onnx", "--data=missing.csv"), "missing.csv"),
+    ],
+)
+def test_the_command_names_wrong_data(model_dir, capsys, words, message):
+    assert run_command(f"--model={model_dir}", *words) == 2
+    assert message in capsys.readouterr().err
+    assert not (model_dir / "onnx").exists()

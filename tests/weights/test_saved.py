@@ -14,7 +14,7 @@ from adapler_jax.inference.engine import make_engine
 from adapler_jax.inference.ids import check_ids, check_rows
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights.card import is_own_card, set_card_part
+from adapler_jax.weights.card import EXPORT, is_own_card, set_card_part
 from adapler_jax.weights.checkpoint_formats import OWN_FILE, distilbert_tensors, from_distilbert
 from adapler_jax.weights.config import CALIBRATION_FILE
 from adapler_jax.weights.pretrained import load_pretrained
@@ -292,6 +292,24 @@ def test_the_part_of_a_calibration_is_replaced_and_goes_with_another_model(tmp_p
     assert is_own_card(directory, read(directory / "config.json")["adapler_jax"])
     save_model(directory, params, CONFIG, task="two")
     assert "Task: two" in card.read_text() and "budgets" not in card.read_text()
+
+
+def test_parts_of_a_card_are_apart(tmp_path, params):
+    directory = save_model(tmp_path / "model", params, CONFIG, task="one")
+    card = directory / "README.md"
+    plain = card.read_text()
+    set_card_part(directory, "the budgets")
+    set_card_part(directory, "the files", part=EXPORT)
+    set_card_part(directory, "other budgets")
+    assert is_own_card(directory, read(directory / "config.json")["adapler_jax"])
+    assert "the files" in card.read_text() and "other budgets" in card.read_text()
+    # Without a calibration's file its part goes.
+    (directory / "onnx").mkdir()
+    (directory / "onnx/measurements.json").write_text("{}")
+    save_model(directory, params, CONFIG, task="one")
+    assert "the files" in card.read_text() and "budgets" not in card.read_text()
+    set_card_part(directory, "", part=EXPORT)
+    assert card.read_text() == plain
 
 
 @pytest.mark.parametrize("words", ["{card}\nmy own words\n", "my own words\n{card}", "mine"])

@@ -14,6 +14,7 @@ import onnx
 
 from adapler_jax.export.onnx.build import build_model
 from adapler_jax.export.onnx.graph import OPSETS
+from adapler_jax.export.onnx.measurements import record
 from adapler_jax.export.onnx.settings import MODEL_FILE, STANDARD_FILE
 from adapler_jax.io.atomic_files import replacing_file
 from adapler_jax.weights.config import ONNX_FOLDER
@@ -72,6 +73,7 @@ def export_onnx(
     folder = Path(directory).expanduser() / ONNX_FOLDER
     folder.mkdir(exist_ok=True)
     path = folder / file_name(processor, operators)
+    record(path, None)
     write_model(model, path)
     return path
 

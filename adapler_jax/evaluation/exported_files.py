@@ -1,0 +1,88 @@
+"""Compare an exported ONNX file with its model on texts, and write the numbers into the card."""
+
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from adapler_jax import onnx
+from adapler_jax.evaluation.task_texts import labels_by_text
+from adapler_jax.export.onnx.measurements import BATCH_SIZE, Measurement, record
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.io.provenance import device_name
+from adapler_jax.metrics.classification import decide
+
+NUM_SINGLE, NUM_BATCHED = 64, 256  # texts that are timed, one at a time and in batches
+NUM_ROUNDS = 3  # whose median counts
+
+
+def measure_export(
+    path,
+    texts: Sequence[str | tuple[str, str]],
+    *,
+    labels: Sequence[str | int] | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> Measurement:
+    """Run a file of `export_onnx` on texts, and write what it does into the model's card.
+
+    The numbers also go into `measurements.json` next to the file. The machine should run nothing
+    else.
+
+    Args:
+      path: of the file.
+      texts: of the task, or pairs.
+      labels: of the texts, names or numbers of classes, for the accuracy.
+      log: receives notes.
+
+    Raises:
+      ValueError: there are no texts, the model does not classify, or a label is not the model's.
+      ImportError: onnxruntime is not installed.
+    """
+    path = Path(path).expanduser()
+    directory = path.parent.parent
+    if not len(texts):
+        raise ValueError("there are no texts to measure the exported file on")
+    exported = onnx.Classifier.load(directory, file_name=path.name)
+    label_of = labels_by_text(texts, labels, exported.class_names)
+    log(f"comparing {path.name} with the library on {len(texts):,} texts")
+    library = Classifier.load(directory)
+    found_M, expected_M = (
+        decide(model.predict_probs(texts), exported.threshold) for model in (exported, library)
+    )
+    accuracies: list[float | None] = [None, None]
+    if label_of is not None:
+        label_M = np.array([label_of[text] for text in texts])
+        accuracies = [float(np.mean(number_M == label_M)) for number_M in (found_M, expected_M)]
+    milliseconds, sentences_per_s = _speed(exported, texts)
+    found = Measurement(
+        num_texts=len(texts),
+        agreement=float(np.mean(found_M == expected_M)),
+        accuracy=accuracies[0],
+        library_accuracy=accuracies[1],
+        milliseconds=milliseconds,
+        sentences_per_s=sentences_per_s,
+        device=device_name(),
+        onnxruntime=metadata.version("onnxruntime"),
+    )
+    record(path, found)
+    return found
+
+
+def _speed(exported: onnx.Classifier, texts: Sequence) -> tuple[float, float]:
+    """Return the milliseconds of one text and the texts a second in batches."""
+    order = np.random.default_rng(0).permutation(len(texts)).tolist()
+    singles = [[texts[row]] for row in order[:NUM_SINGLE]]
+    many = [texts[row] for row in order[:NUM_BATCHED]]
+    exported.predict_probs(singles[0])
+
+    def seconds(call: Sequence) -> float:
+        """Return the seconds of a call."""
+        start = time.perf_counter()
+        exported.predict_probs(call, batch_size=BATCH_SIZE)
+        return time.perf_counter() - start
+
+    single_s = np.median([[seconds(call) for call in singles] for _ in range(NUM_ROUNDS)])
+    many_s = np.median([seconds(many) for _ in range(NUM_ROUNDS)])
+    return 1e3 * float(single_s), len(many) / float(many_s)

@@ -1,0 +1,81 @@
+"""Keep what exported files do on texts, next to them and in the model's card."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from adapler_jax.io.atomic_files import remove_file, replace_text
+from adapler_jax.weights.card import EXPORT, set_card_part
+from adapler_jax.weights.config import MEASUREMENTS_FILE, read_json
+
+BATCH_SIZE = 32  # of the timed batches
+SECTION = """## ONNX files
+
+Compared with this library's model in float32. Times are of ONNX Runtime with all cores of the
+device and include the tokenization.
+
+| file | texts | equal labels | accuracy | one text | batches of {batch_size} | device |
+|---|---|---|---|---|---|---|
+{rows}"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """Labels and seconds of an exported file on some texts."""
+
+    num_texts: int
+    agreement: float  # share of texts with the label of the library's model in float32
+    accuracy: float | None  # None without labels
+    library_accuracy: float | None  # of the library's model
+    milliseconds: float  # of one text, the median
+    sentences_per_s: float  # in batches of BATCH_SIZE
+    device: str
+    onnxruntime: str  # version
+
+    def sentence(self) -> str:
+        """Return the numbers in words."""
+        scores = ""
+        if self.accuracy is not None and self.library_accuracy is not None:
+            scores = (
+                f", accuracy {100 * self.accuracy:.1f}% (library "
+                f"{100 * self.library_accuracy:.1f}%)"
+            )
+        return (
+            f"{100 * self.agreement:.2f}% of {self.num_texts:,} texts have the library's label"
+            f"{scores}; {self.milliseconds:.1f} ms a text, {self.sentences_per_s:.0f} texts a "
+            f"second in batches of {BATCH_SIZE}"
+        )
+
+    def line(self, name: str) -> str:
+        """Return the row of a file in the table of a card."""
+        accuracy = "" if self.accuracy is None else f"{100 * self.accuracy:.1f}%"
+        cells = (
+            name,
+            f"{self.num_texts:,}",
+            f"{100 * self.agreement:.2f}%",
+            accuracy,
+            f"{self.milliseconds:.1f} ms",
+            f"{self.sentences_per_s:.0f} texts/s",
+            f"{self.device}, onnxruntime {self.onnxruntime}",
+        )
+        return f"| {' | '.join(cells)} |"
+
+
+def record(path: Path, found: Measurement | None) -> None:
+    """Write what a file does next to it and into the card; None takes earlier numbers out."""
+    file = path.parent / MEASUREMENTS_FILE
+    if found is None and not file.is_file():
+        return
+    rows: dict[str, Any] = read_json(file) if file.is_file() else {}
+    rows.pop(path.name, None)
+    if found is not None:
+        rows[path.name] = dataclasses.asdict(found)
+    text = ""
+    if rows:
+        replace_text(file, json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
+        lines = [Measurement(**row).line(name) for name, row in sorted(rows.items())]
+        text = SECTION.format(batch_size=BATCH_SIZE, rows="\n".join(lines))
+    else:
+        remove_file(file)
+    set_card_part(path.parent.parent, text, part=EXPORT)

@@ -1,0 +1,112 @@
+"""An exported file is compared with its model, and the card says the result."""
+
+import json
+
+import numpy as np
+import pytest
+
+import adapler_jax
+from adapler_jax import onnx
+from adapler_jax.export.onnx.measurements import Measurement
+from adapler_jax.heads import SPAN
+from adapler_jax.inference.classifier import Classifier
+from tests.export.onnx_models import save_tiny
+
+RNG = np.random.default_rng(0)
+TEXTS = [" ".join(f"w{number}" for number in RNG.integers(45, size=size)) for size in range(1, 13)]
+NAMES = ("no", "maybe", "yes")
+MEASURED = Measurement(
+    num_texts=2000,
+    agreement=0.9935,
+    accuracy=0.871,
+    library_accuracy=0.8725,
+    milliseconds=3.14,
+    sentences_per_s=611.7,
+    device="cpu: X, 2 cores",
+    onnxruntime="1.32.0",
+)
+
+
+@pytest.fixture(name="model_dir")
+def _model_dir(tmp_path):
+    return save_tiny(tmp_path / "model", "adapler", class_names=NAMES, max_length=14)
+
+
+def card_of(directory):
+    return (directory / "README.md").read_text()
+
+
+def rows_of(directory):
+    return json.loads((directory / "onnx/measurements.json").read_text())
+
+
+def test_a_file_in_float32_has_the_library_s_labels(model_dir):
+    labels = [found.label for found in Classifier.load(model_dir, driver="masked").predict(TEXTS)]
+    labels[:3] = [NAMES[NAMES.index(label) - 1] for label in labels[:3]]
+    found = adapler_jax.measure_export(adapler_jax.export_onnx(model_dir), TEXTS, labels=labels)
+    assert (found.num_texts, found.agreement) == (len(TEXTS), 1.0)
+    assert found.accuracy == found.library_accuracy == 9 / 12
+    assert found.milliseconds > 0.0 and found.sentences_per_s > 0.0
+    assert "| model.onnx | 12 | 100.00% | 75.0% |" in card_of(model_dir)
+
+
+def test_labels_are_counted_where_they_differ(model_dir, monkeypatch):
+    path = adapler_jax.export_onnx(model_dir)
+
+    def flip(self, texts, **options):
+        """Return another class for the last text."""
+        prob_MC = predict_probs(self, texts, **options)
+        prob_MC[-1] = np.roll(prob_MC[-1], 1)
+        return prob_MC
+
+    predict_probs = onnx.Classifier.predict_probs
+    monkeypatch.setattr(onnx.Classifier, "predict_probs", flip)
+    found = adapler_jax.measure_export(path, TEXTS)
+    assert found.agreement == 11 / 12 and found.accuracy is None
+    assert "| model.onnx | 12 | 91.67% |  |" in card_of(model_dir)
+
+
+def test_each_file_has_a_row_until_it_is_written_again(model_dir):
+    before = card_of(model_dir)
+    first, second = (
+        adapler_jax.export_onnx(model_dir, **options)
+        for options in ({}, {"quantize": "avx512_vnni"})
+    )
+    for path in (second, first):
+        adapler_jax.measure_export(path, TEXTS)
+    assert list(rows_of(model_dir)) == ["model.onnx", "model_qint8_avx512_vnni.onnx"]
+    assert card_of(model_dir).count("| 12 |") == 2
+    adapler_jax.export_onnx(model_dir)
+    assert list(rows_of(model_dir)) == ["model_qint8_avx512_vnni.onnx"]
+    assert "| model.onnx" not in card_of(model_dir)
+    adapler_jax.export_onnx(model_dir, quantize="avx512_vnni")
+    assert card_of(model_dir) == before and not (model_dir / "onnx/measurements.json").exists()
+
+
+def test_the_numbers_in_words():
+    assert MEASURED.sentence() == (
+        "99.35% of 2,000 texts have the library's label, accuracy 87.1% (library 87.2%); 3.1 ms a "
+        "text, 612 texts a second in batches of 32"
+    )
+    assert MEASURED.line("model.onnx") == (
+        "| model.onnx | 2,000 | 99.35% | 87.1% | 3.1 ms | 612 texts/s | cpu: X, 2 cores, "
+        "onnxruntime 1.32.0 |"
+    )
+
+
+def test_wrong_texts_and_labels_are_named(model_dir):
+    path = adapler_jax.export_onnx(model_dir)
+    for texts, labels, message in (
+        ([], None, "there are no texts"),
+        (TEXTS, ["no"], "1 labels for 12 texts"),
+        (TEXTS, ["never"] * 12, "label 'never' is no class of the model: no, maybe, yes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            adapler_jax.measure_export(path, texts, labels=labels)
+    assert "ONNX files" not in card_of(model_dir)
+
+
+def test_answers_are_not_measured(tmp_path):
+    directory = save_tiny(tmp_path / "model", "adapler", head=SPAN)
+    with pytest.raises(ValueError, match="does not classify texts"):
+        adapler_jax.measure_export(adapler_jax.export_onnx(directory), TEXTS)
