@@ -16,6 +16,7 @@ from adapler_jax.weights.config import (
     read_json,
 )
 from adapler_jax.weights.section import SECTION
+from adapler_jax.weights.torch_model import MODELING_FILE
 
 CARD_FILE = "README.md"
 CALIBRATION, EXPORT = "calibration", "export"  # that write a part of a card
@@ -124,12 +125,18 @@ def others_use(contents: dict[str, Any], section: dict[str, Any]) -> str:
             "leaves out the middle."
         ]
     if not is_dense(section):
+        reads = (
+            "They read"
+            if "auto_map" not in contents
+            else (
+                "With `trust_remote_code=True` the class drops tokens as this library does, by "
+                f"`{MODELING_FILE}` of this folder. Without it they read"
+            )
+        )
         lines += [
-            "They read the weights unpruned: they run all tokens through all layers and ignore "
-            "the tensors of "
-            f"`{section['pruner']}`. Their answers differ from this library's where "
-            "dropped tokens matter, and "
-            "they are not faster than a dense model of as many layers."
+            f"{reads} the weights unpruned: they run all tokens through all layers and ignore the "
+            f"tensors of `{section['pruner']}`. Their answers differ from this library's where "
+            "dropped tokens matter, and they are not faster than a dense model of as many layers."
         ]
     return "\n\n".join(lines)
 

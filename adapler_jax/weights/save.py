@@ -47,12 +47,7 @@ from adapler_jax.weights.config import (
 from adapler_jax.weights.files import named_tensors, read_safetensors
 from adapler_jax.weights.hub import TOKENIZER_FILES
 from adapler_jax.weights.labels import is_name
-from adapler_jax.weights.rules import (
-    HEAD_RULES,
-    POOLER_RULES,
-    axis_sizes,
-    model_rules,
-)
+from adapler_jax.weights.rules import HEAD_RULES, POOLER_RULES, axis_sizes, model_rules
 from adapler_jax.weights.saved_tokenizer import (
     settle_tokenizer,
     tokenizer_is_copy,
@@ -68,6 +63,7 @@ from adapler_jax.weights.section import (
     read_section,
 )
 from adapler_jax.weights.shapes import model_sizes, shapes_of_leaves, shapes_of_tensors
+from adapler_jax.weights.torch_model import MODELING_FILE, add_program
 from adapler_jax.weights.tree import check_layer_counts, check_tensors, to_tensors, to_tree
 
 # The class of transformers for encoder and head, or for the encoder if no class has the head.
@@ -183,6 +179,7 @@ def _write_parts(directory: Path, partial: Path, section: dict[str, Any], parts:
     )
     architecture = architecture_of(config, parts.head)
     contents = config_json(config, architecture, parts.class_names, special=special)
+    contents |= add_program(partial, contents, section)
     text = card_text(contents, section, slots) + kept_parts(directory, partial, section)
     card = write_card(partial, text)
     written = section | contents.get(SECTION, {}) | card
@@ -222,7 +219,7 @@ def copy_others(directory: Path, partial: Path, *, has_tokenizer: bool) -> None:
 
     A calibration is copied where the weights are equal.
     """
-    written = {path.name for path in partial.iterdir()} | {CONFIG_FILE, OWN_FILE}
+    written = {path.name for path in partial.iterdir()} | {CONFIG_FILE, OWN_FILE, MODELING_FILE}
     if not have_equal_files(directory, partial, (WEIGHTS_FILE, OWN_FILE)):
         written |= set(DERIVED_NAMES)
     if has_tokenizer:

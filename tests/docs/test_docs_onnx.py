@@ -49,8 +49,8 @@ def run_program(text, folder):
     return done.stdout
 
 
-def test_the_page_has_two_programs():
-    assert len(PROGRAMS) == 2 and all(FOLDER in program for program in PROGRAMS)
+def test_the_page_has_three_programs():
+    assert len(PROGRAMS) == 3 and all(FOLDER in program for program in PROGRAMS)
 
 
 def test_the_program_without_this_library_prints_labels(workplace):
@@ -65,6 +65,17 @@ def test_the_program_without_this_library_prints_labels(workplace):
 def test_the_program_with_our_tokenization_prints_kept_words(workplace):
     lines = run_program(PROGRAMS[1], workplace).splitlines()
     assert len(lines) == 2 and all(re.match(r"LABEL_\d \[", line) for line in lines)
+
+
+@pytest.mark.compare
+def test_the_program_with_torch_prints_the_same_labels(workplace):
+    pytest.importorskip("torch", reason="torch is not installed")
+    expected = Classifier.load(workplace / FOLDER).predict(["a moving film", "two hours too long"])
+    labels = ast.literal_eval(run_program(PROGRAMS[2], workplace))
+    assert labels == [prediction.label for prediction in expected]
+    number = re.search(r"that file: (\d+) lines", PAGE)[1]
+    lines = (workplace / FOLDER / "modeling_adapler.py").read_text().splitlines()
+    assert int(number) == len(lines)
 
 
 def test_the_comparison_fills_the_card(workplace, monkeypatch):

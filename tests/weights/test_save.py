@@ -90,6 +90,7 @@ def test_round_trip_is_exact(tmp_path, tokenizer_dir):
     found = {path.name for path in written.iterdir()}
     assert found == {
         "config.json",
+        "modeling_adapler.py",
         "model.safetensors",
         "vocab.txt",
         "tokenizer_config.json",

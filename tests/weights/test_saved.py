@@ -261,7 +261,7 @@ def test_the_card_of_a_pruned_model_says_that_others_do_not_prune(tmp_path, para
     params = params | {"pruner": {"retention_N": np.full(4, 5.0, np.float32)}}
     directory = save_model(tmp_path / "model", params, CONFIG, pruner_name="powerbert")
     card = (directory / "README.md").read_text()
-    assert "They read the weights unpruned" in card and "dropped by: powerbert" in card
+    assert "they read the weights unpruned" in card and "dropped by: powerbert" in card
 
 
 def test_a_readme_of_the_user_is_kept_and_ours_is_written_again(tmp_path, params):

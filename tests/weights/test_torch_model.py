@@ -1,0 +1,138 @@
+"""A saved classifier drops tokens in PyTorch, by the program in its folder."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from adapler_jax.heads import SPAN
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.weights import torch_model
+from adapler_jax.weights.save import load_model, save_model
+from adapler_jax.weights.torch_model import MODELING_FILE, PRUNERS
+from tests.export.onnx_models import METHODS, feeds_of, run_engine, save_tiny
+from tests.tiny import CONFIG, make_batch
+
+NAMES, MAX_LENGTH = ("no", "maybe", "yes"), 14
+TEXTS = ["w1 w2 w3", "", "w7 w8 w9 w3 w2 w1 w40 w41 w42 w5 w6 w11 w12 w13 w14 w15 w16", "zzz w4"]
+PAIRS = [("w1 w2", "w3 w4 w5"), ("w6", ""), ("", "w9 w8 w7 w6 w5 w4 w3 w2 w1 w1 w1 w1 w1 w1")]
+PROGRAM = """
+import sys
+sys.modules |= dict.fromkeys(("jax", "adapler_jax"))  # importing them fails
+from transformers import pipeline
+pipe = pipeline("text-classification", sys.argv[1], trust_remote_code=True, truncation=True)
+print([row["label"] for row in pipe(["w1 w2 w3", "w7 w8 w9 w3 w2"])])
+"""
+
+
+def has_program(directory):
+    """Return True if a folder has the program and its config.json the name."""
+    is_named = "auto_map" in json.loads((directory / "config.json").read_text())
+    assert (directory / MODELING_FILE).is_file() == is_named
+    return is_named
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_classifiers_that_drop_tokens_have_the_program(tmp_path, method):
+    directory = save_tiny(tmp_path / "model", method)
+    assert has_program(directory) == (method != "keep_all") == (method in PRUNERS)
+    card = (directory / "README.md").read_text()
+    assert (f"`{MODELING_FILE}` of this folder" in card) == has_program(directory)
+
+
+def test_other_models_have_no_program(tmp_path):
+    assert not has_program(save_tiny(tmp_path / "span", "adapler", head=SPAN))
+    options = {"pruner_options": {"by_batch": True}}
+    assert not has_program(save_tiny(tmp_path / "batch", "trbert", **options))
+
+
+def test_the_program_goes_with_another_model(tmp_path):
+    directory = save_tiny(tmp_path / "model", "adapler")
+    saved = load_model(directory)
+    save_model(directory, saved.params | {"pruner": {}}, CONFIG)
+    assert not has_program(directory)
+
+
+def test_the_program_is_short():
+    path = torch_model.__file__.replace("torch_model.py", MODELING_FILE)
+    with open(path, encoding="utf-8") as file:
+        assert len(file.readlines()) <= 300
+
+
+# With PyTorch
+
+
+@pytest.fixture(name="torch", scope="module")
+def _torch():
+    return pytest.importorskip(
+        "torch", reason="torch is not installed: the comparisons with PyTorch did not run"
+    )
+
+
+def open_program(directory):
+    """Return the model as transformers opens it."""
+    transformers = pytest.importorskip("transformers")
+    kind = transformers.AutoModelForSequenceClassification
+    return kind.from_pretrained(directory, trust_remote_code=True).eval()
+
+
+def run_program(torch, directory, feeds):
+    """Return the logits and the layers of each token."""
+    with torch.no_grad():
+        found = open_program(directory)(
+            **{name: torch.from_numpy(array) for name, array in feeds.items()}
+        )
+    return found.logits.numpy(), found.kept.numpy()
+
+
+@pytest.mark.compare
+@pytest.mark.parametrize("method", PRUNERS)
+@pytest.mark.parametrize("lengths", [(12, 7, 1, 5), (1,), (3, 0, 16), (9,) * 5])
+def test_logits_and_kept_tokens_are_the_library_s(torch, tmp_path, method, lengths):
+    directory = save_tiny(tmp_path / "model", method)
+    batch = make_batch(lengths, num_slots=max(lengths))
+    logits_BC, kept_BL = run_program(torch, directory, feeds_of(batch))
+    expected_BC, expected_BL = run_engine(directory, batch)
+    has_token_B = np.array(lengths) > 0
+    np.testing.assert_allclose(logits_BC[has_token_B], expected_BC[has_token_B], atol=1e-5)
+    np.testing.assert_array_equal(kept_BL, expected_BL)
+    assert np.all(logits_BC[~has_token_B] == 0.0)
+    if max(lengths) > 9:
+        assert 0 < kept_BL.sum() < CONFIG.num_layers * sum(lengths)
+
+
+@pytest.mark.compare
+@pytest.mark.parametrize("texts", [TEXTS, PAIRS])
+def test_texts_have_the_library_s_probabilities(torch, tmp_path, texts):
+    transformers = pytest.importorskip("transformers")
+    directory = save_tiny(tmp_path / "model", "adapler", class_names=NAMES, max_length=MAX_LENGTH)
+    model = open_program(directory)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    inputs = tokenizer(texts, truncation=True, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        found = model(**inputs, labels=torch.zeros(len(texts), dtype=torch.long))
+    expected_MC = Classifier.load(directory, driver="masked").predict_probs(texts)
+    np.testing.assert_allclose(found.logits.softmax(-1).numpy(), expected_MC, atol=1e-5)
+    assert abs(found.loss.item() + np.mean(np.log(expected_MC[:, 0]))) < 1e-5
+    assert tuple(model.config.id2label.values()) == NAMES
+
+
+@pytest.mark.compare
+def test_a_pipeline_needs_no_jax(torch, tmp_path):
+    directory = save_tiny(tmp_path / "model", "adapler", class_names=NAMES, max_length=MAX_LENGTH)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, directory], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    expected = Classifier.load(directory).predict(["w1 w2 w3", "w7 w8 w9 w3 w2"])
+    assert done.stdout.strip() == str([found.label for found in expected])
+
+
+@pytest.mark.compare
+def test_without_trust_the_weights_are_plain_bert(torch, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    directory = save_tiny(tmp_path / "model", "adapler")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(directory)
+    assert type(model).__name__ == "BertForSequenceClassification"
