@@ -1,4 +1,4 @@
-"""Our models as ONNX files, pruned and dense, in ONNX Runtime and OpenVINO."""
+"""Our models without JAX: ONNX files in ONNX Runtime and OpenVINO, and the program for torch."""
 
 import functools
 import pathlib
@@ -9,6 +9,7 @@ from adapler_jax.export.onnx.build import build_model
 from adapler_jax.export.onnx.export import WEIGHT_BITS, this_processor, write_model
 from adapler_jax.export.onnx.settings import LOGITS
 from adapler_jax.weights.save import Saved
+from adapler_jax.weights.torch_model import AUTO_CLASS, MODELING_FILE
 from benchmarks.peer_systems import onnx_session
 from benchmarks.systems import OURS, Bench, System, pad_to_longest
 
@@ -16,9 +17,9 @@ OPENVINO_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class Exported(NamedTuple):
-    """A file and how it is run."""
+    """A file or folder and how it is run."""
 
-    engine: str  # onnxruntime or openvino
+    engine: str  # onnxruntime, openvino or torch
     method: str  # name of the model
     dtype: str  # of the products' operands
     path: pathlib.Path
@@ -27,7 +28,9 @@ class Exported(NamedTuple):
 def export_models(
     models: dict[str, Saved], folder: pathlib.Path, *, dtypes: Sequence[str]
 ) -> list[Exported]:
-    """Write the models for both engines; int8 is for this machine's processor.
+    """Write the models for the engines; int8 is for this machine's processor.
+
+    torch takes the folders of the models that drop tokens.
 
     Args:
       models: by name.
@@ -49,12 +52,14 @@ def export_models(
                 files += [Exported("openvino", method, dtype, path) for dtype in dtypes]
             else:
                 files.append(Exported("onnxruntime", method, kind, path))
+        if (saved.directory / MODELING_FILE).is_file():
+            files.append(Exported("torch", method, "float32", saved.directory))
     return files
 
 
 def exported_bench(engine: str, files: list[Exported], num_threads: int) -> Bench:
     """Return the systems of one engine; for a process of its own."""
-    runs = {"onnxruntime": onnx_session, "openvino": openvino_session}
+    runs = {"onnxruntime": onnx_session, "openvino": openvino_session, "torch": torch_session}
     systems = []
     for file in files:
         if file.engine != engine:
@@ -81,3 +86,20 @@ def openvino_session(path: pathlib.Path, *, num_threads: int, dtype: str):
         return request.infer(inputs, share_inputs=True)[LOGITS]
 
     return functools.partial(run, program.create_infer_request())
+
+
+def torch_session(path: pathlib.Path, *, num_threads: int):
+    """Return a function of the inputs, by the program in a model's folder."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(num_threads)
+    model = getattr(transformers, AUTO_CLASS).from_pretrained(path, trust_remote_code=True).eval()
+
+    def run(inputs):
+        """Return the logits."""
+        with torch.inference_mode():
+            found = model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        return found.logits.numpy()
+
+    return run

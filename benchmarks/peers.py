@@ -65,7 +65,7 @@ from benchmarks.turns import time_turns, use_cores
 
 PADDED_OR_PACKED = ("padded", "packed")  # engines of our plain BERT
 NUM_BATCHES, NUM_SINGLE_TEXTS = 8, 64  # of a round: so many batches, and so many texts at least
-ENGINES = ("onnxruntime", "openvino")  # that run our models as ONNX files
+ENGINES = ("onnxruntime", "openvino", "torch")  # that run our models without JAX
 COLUMNS = (
     "batch",
     "package",
@@ -270,7 +270,7 @@ def open_peers(
 def open_exported(
     run: Run, options, *, num_threads: int, log: Callable[[str], None]
 ) -> Iterator[list[Remote]]:
-    """Open our models as ONNX files, a process for each engine; none without --exported."""
+    """Open our models without JAX, a process for each engine; none without --exported."""
     with contextlib.ExitStack() as stack:
         remotes = []
         if options.exported:
@@ -282,7 +282,7 @@ def open_exported(
             files = export_models(run.models, scratch, dtypes=options.dtypes.split(","))
             for engine in ENGINES:
                 if importlib.util.find_spec(engine) is None:
-                    log(f"{engine} is left out for our files: it is not installed")
+                    log(f"{engine} is left out for our models: it is not installed")
                     continue
                 remote = Remote(exported_bench, engine, files, num_threads)
                 remotes.append(stack.enter_context(remote))
@@ -303,7 +303,7 @@ def parse(arguments) -> argparse.Namespace:
         "--mixed", action="store_true", help="texts of half the length to all of it for --shape"
     )
     parser.add_argument(
-        "--exported", action="store_true", help="our models as ONNX files too, in both engines"
+        "--exported", action="store_true", help="our models without JAX too: ONNX files and torch"
     )
     parser.add_argument("--peers", default=",".join(PACKAGES), help="what ours is compared with")
     parser.add_argument(

@@ -12,6 +12,7 @@ from adapler_jax import nn
 from adapler_jax.encoders import bert
 from adapler_jax.encoders.attention import key_bias, scaled_dot_product_attention
 from adapler_jax.export.onnx.layers import (
+    LOWEST,
     Layer,
     activate,
     attention,
@@ -72,6 +73,7 @@ def test_activations_equal_the_ones_of_the_library(name):
         lambda graph: [activate(graph, name, "x_TF")], {"x_TF": x_TF}, {"y_TF": np.float32}
     )
     assert_near(found_TF, nn.ACTIVATIONS[name](jnp.asarray(x_TF)))
+    assert LOWEST[name] <= found_TF.min() < LOWEST[name] + 0.04
 
 
 @pytest.mark.parametrize("epsilon", [1e-12, 0.5])

@@ -74,6 +74,11 @@ def embed(
     return norm(graph, "embeddings.norm", params["norm"], sum_TD, epsilon=config.norm_epsilon)
 
 
+# Below the values of an activation, for inputs of any size; close to it.
+LOWEST = {"gelu": -0.2, "gelu_new": -0.2, "gelu_pytorch_tanh": -0.2, "silu": -0.3, "swish": -0.3}
+LOWEST |= {"relu": -0.01, "tanh": -1.0}
+
+
 class Layer(NamedTuple):
     """One layer of an encoder."""
 
@@ -222,7 +227,8 @@ def feed_forward(graph: Graph, layer: Layer, hidden_XD: Value) -> Value:
     range_D = layer.ranges and layer.ranges.feed_forward
     inner_XF = _layer_linear(graph, layer, "ffn_in", hidden_XD, range_I=range_D)
     inner_XF = activate(graph, layer.config.activation, inner_XF)
-    update_XD = _layer_linear(graph, layer, "ffn_out", inner_XF, by_token=True)
+    lowest = LOWEST[layer.config.activation]
+    update_XD = _layer_linear(graph, layer, "ffn_out", inner_XF, above=lowest)
     return _layer_norm(graph, layer, "ffn_norm", graph.add("Add", update_XD, hidden_XD))
 
 

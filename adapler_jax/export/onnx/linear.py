@@ -2,7 +2,7 @@
 
 A product of integers takes one scale for each output of the kernel, and one for all its inputs,
 which the engine finds at run time. One large input then makes the steps of all others coarse. Two
-things help: `spread` moves large columns of the input into the kernel, and `by_token` divides each
+things help: `spread` moves large columns of the input into the kernel, and `above` divides each
 token by its largest entry.
 
 Letters besides the key of `types.py`:
@@ -27,7 +27,7 @@ def linear(
     *,
     exact: bool = False,
     range_I: np.ndarray | None = None,
-    by_token: bool = False,
+    above: float | None = None,
 ) -> Value:
     """Return x @ kernel + bias; `kernel` is (in, out).
 
@@ -40,7 +40,7 @@ def linear(
       x_XI: float32.
       exact: never quantize, for scores in comparisons.
       range_I: largest absolute value of each input, for `spread`; None to leave the inputs.
-      by_token: of integers, give each token a scale of its own.
+      above: the lowest input, below 0, if each token gets a scale of its own; else None.
     """
     kernel_IO, bias = np.asarray(params["kernel"]), params["bias"]
     if graph.weight_bits is None or exact:
@@ -50,10 +50,10 @@ def linear(
         factor_I, kernel_IO = spread(range_I, kernel_IO)
         x_XI = graph.add("Mul", x_XI, graph.weight(f"{name}.factor", factor_I))
     bias = graph.weight(f"{name}.bias", bias)
-    if not by_token:
+    if above is None:
         return _integer_product(graph, name, kernel_IO, x_XI, bias)
-    size_X1 = graph.add("ReduceMax", graph.add("Abs", x_XI), (-1,))
-    size_X1 = graph.add("Max", size_X1, SMALLEST_RANGE)
+    # Absolute values would take longer than the largest value, and `above` bounds the others.
+    size_X1 = graph.add("Max", graph.add("ReduceMax", x_XI, (-1,)), -above)
     unit_XI = graph.add("Div", x_XI, size_X1)
     product_XO = _integer_product(graph, name, kernel_IO, unit_XI, ABSENT)
     return graph.add("Add", graph.add("Mul", product_XO, size_X1), bias)
