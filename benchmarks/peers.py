@@ -11,7 +11,7 @@ sentences: a seeded sample, tokenized in advance, in arrival order. With --shape
   model is compared, of those sizes, on random weights and texts of one length, without a score;
   --speedup adds an AdapLeR model whose thresholds drop tokens to this FLOPs speedup, and --mixed
   takes texts of half the length to all of it. --exported adds our models as ONNX files in ONNX
-  Runtime, in float32 and int8, and in OpenVINO.
+  Runtime, in float32 and int8, and in OpenVINO, and the program of their folder in torch.
   `pip install -r requirements-baselines.txt` installs the baselines; the command names those that
   are not installed and continues without them. Every system gets the same batches. Baselines pad
   them to the longest text, ours to its own few lengths. All use as many threads as the process has
