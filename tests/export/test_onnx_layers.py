@@ -204,4 +204,19 @@ def test_integers_of_a_layer_stand_large_columns():
         return np.abs(found_TD - expected_TD).mean()
 
     range_D = np.abs(hidden_TD).max(axis=0)
-    assert error(Ranges(range_D, range_D)) < error(None) / 2
+    assert error(Ranges(range_D, range_D, 9.0)) < error(None) / 2
+
+
+@pytest.mark.parametrize(
+    ("column", "ratio", "number"), [(1.0, 1.0, 0), (50.0, 1.0, 1), (1.0, 9.0, 2)]
+)
+def test_a_layer_has_more_nodes_only_for_large_columns_and_tokens(column, ratio, number):
+    range_D = np.where(np.arange(D) == 3, column, 1.0)
+
+    def build(graph):
+        ranges = Ranges(range_D, range_D, ratio)
+        return [feed_forward(graph, Layer("layer", layer_params(), CONFIG, ranges), "x_TD")]
+
+    options = {"uses_contrib": True, "weight_bits": 8}
+    model = make_model(build, {"x_TD": np.float32}, {"y_TD": np.float32}, **options)
+    assert operators_of(model).count("Mul") + operators_of(model).count("Div") == number

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adapler_jax import nn
 from adapler_jax.encoders import bert
 from adapler_jax.encoders.base import attend
 from adapler_jax.export.onnx.ranges import MAX_LENGTH, NUM_TEXTS, SEED, state_ranges
@@ -37,6 +38,10 @@ def test_ranges_are_the_largest_values_of_each_column():
         np.testing.assert_allclose(
             found.feed_forward[index], np.abs(middle_BLD).max(axis=(0, 1)), rtol=1e-4
         )
+        inner_BLF = jax.nn.gelu(nn.linear(layer["ffn_in"], middle_BLD), approximate=False)
+        size_M = np.max(inner_BLF, axis=-1).ravel()
+        ratio = size_M.max() / np.median(size_M)
+        np.testing.assert_allclose(found.token_ratio[index], ratio, rtol=1e-4)
         hidden_BLD = bert.feed_forward(layer, CONFIG, middle_BLD)
     assert np.argmax(found.feed_forward[1]) == 5
     assert found.attention.shape == (CONFIG.num_layers, CONFIG.hidden_dim)

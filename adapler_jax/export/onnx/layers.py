@@ -74,6 +74,7 @@ def embed(
     return norm(graph, "embeddings.norm", params["norm"], sum_TD, epsilon=config.norm_epsilon)
 
 
+LARGE_TOKEN = 2.0  # largest entry over the median token's, from which each token has a scale
 # Below the values of an activation, for inputs of any size; close to it.
 LOWEST = {"gelu": -0.2, "gelu_new": -0.2, "gelu_pytorch_tanh": -0.2, "silu": -0.3, "swish": -0.3}
 LOWEST |= {"relu": -0.01, "tanh": -1.0}
@@ -227,7 +228,8 @@ def feed_forward(graph: Graph, layer: Layer, hidden_XD: Value) -> Value:
     range_D = layer.ranges and layer.ranges.feed_forward
     inner_XF = _layer_linear(graph, layer, "ffn_in", hidden_XD, range_I=range_D)
     inner_XF = activate(graph, layer.config.activation, inner_XF)
-    lowest = LOWEST[layer.config.activation]
+    has_large_tokens = layer.ranges is not None and layer.ranges.token_ratio >= LARGE_TOKEN
+    lowest = LOWEST[layer.config.activation] if has_large_tokens else None
     update_XD = _layer_linear(graph, layer, "ffn_out", inner_XF, above=lowest)
     return _layer_norm(graph, layer, "ffn_norm", graph.add("Add", update_XD, hidden_XD))
 

@@ -16,6 +16,7 @@ from adapler_jax.export.onnx.graph import ABSENT, CONTRIB, Graph, Value
 from adapler_jax.types import Params
 
 SMALLEST_RANGE = 1e-8  # of numbers with one scale, so that a scale is never 0
+LARGE_COLUMN = 4.0  # largest range over the median one, from which `spread` is used
 SPREAD = 0.75  # share of an input's range that moves into the kernel, in powers; 0.5 is even
 
 
@@ -46,7 +47,7 @@ def linear(
     if graph.weight_bits is None or exact:
         product_XO = graph.add("MatMul", x_XI, graph.weight(f"{name}.kernel", kernel_IO))
         return graph.add("Add", product_XO, graph.weight(f"{name}.bias", bias))
-    if range_I is not None:
+    if range_I is not None and np.max(range_I) >= LARGE_COLUMN * np.median(range_I):
         factor_I, kernel_IO = spread(range_I, kernel_IO)
         x_XI = graph.add("Mul", x_XI, graph.weight(f"{name}.factor", factor_I))
     bias = graph.weight(f"{name}.bias", bias)

@@ -1,6 +1,7 @@
-"""Find how large the inputs of an encoder's linear maps become.
+"""Find how large the inputs of BERT's linear maps become.
 
-A few columns of the states are large for every token, whatever the text: random tokens show them.
+A few columns of the states are large for every token, and a few tokens are large inside of a
+feed-forward half, whatever the text: random tokens show them.
 """
 
 from typing import NamedTuple
@@ -11,17 +12,21 @@ import numpy as np
 
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.base import attend, embed_batch, scan_layers
+from adapler_jax.nn import ACTIVATIONS, linear
 from adapler_jax.types import EncoderConfig, Params
 
 SEED = 0
 NUM_TEXTS, MAX_LENGTH = 16, 64
+SMALLEST = 1e-8  # of a median that divides
 
 
 class Ranges(NamedTuple):
-    """Largest absolute value of each column of the states, float32 [N, D], or [D] of one layer."""
+    """Ranges in all layers, or without the first axis in one."""
 
-    attention: np.ndarray  # of the states that enter a layer
-    feed_forward: np.ndarray  # of the states between its halves
+    attention: np.ndarray  # largest |h| of each column of the states that enter, float32 [N, D]
+    feed_forward: np.ndarray  # of the states between the halves, float32 [N, D]
+    # Inside of the feed-forward half: the largest entry over the median token's, float32 [N].
+    token_ratio: np.ndarray
 
 
 def state_ranges(params: Params, config: EncoderConfig) -> Ranges:
@@ -29,7 +34,7 @@ def state_ranges(params: Params, config: EncoderConfig) -> Ranges:
 
     Args:
       params: of the encoder.
-      config: of the encoder, of a family without `attention_bias`.
+      config: of the encoder, of BERT's family.
     """
     encoder = encoder_of(config)
     length = min(MAX_LENGTH, config.num_positions)
@@ -44,7 +49,10 @@ def state_ranges(params: Params, config: EncoderConfig) -> Ranges:
         (layer,) = inputs
         bias_BS = jnp.zeros((NUM_TEXTS, length))
         middle_BLD, _ = attend(encoder, layer, config, hidden_BLD, bias_BS)
-        ranges = Ranges(largest(hidden_BLD), largest(middle_BLD))
+        inner_BLF = ACTIVATIONS[config.activation](linear(layer["ffn_in"], middle_BLD, jnp.float32))
+        size_BL = jnp.max(inner_BLF, axis=-1)
+        ratio = jnp.max(size_BL) / jnp.maximum(jnp.median(size_BL), SMALLEST)
+        ranges = Ranges(largest(hidden_BLD), largest(middle_BLD), ratio)
         return encoder.feed_forward(layer, config, middle_BLD), ranges
 
     @jax.jit
