@@ -19,6 +19,7 @@ from absl import flags
 
 import adapler_jax
 from adapler_jax.cli.console import run_command
+from adapler_jax.evaluation.task_texts import checked_labels
 from adapler_jax.export.jax_export import STAGED_DRIVERS, export_model
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.io.terminal import one_line, print_note
@@ -99,6 +100,7 @@ def main() -> None:
             label_column=_LABEL.value,
             log=print_note,
         )
+        checked_labels(_MODEL.value, data.texts, data.labels)
     for path in _export():
         print(one_line(f"{path}: {path.stat().st_size / 1e6:.1f} MB"))
         if data is not None:

@@ -8,10 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from adapler_jax import onnx
-from adapler_jax.evaluation.task_texts import labels_by_text
+from adapler_jax.evaluation.task_texts import checked_labels
+from adapler_jax.export.onnx.export import (
+    ONNXRUNTIME,
+    WEIGHT_BITS,
+    file_name,
+    this_processor,
+)
 from adapler_jax.export.onnx.measurements import BATCH_SIZE, Measurement, record
+from adapler_jax.export.onnx.settings import file_digests
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.io.provenance import device_name
+from adapler_jax.io.provenance import cpu_name
 from adapler_jax.metrics.classification import decide
 
 NUM_SINGLE, NUM_BATCHED = 64, 256  # texts that are timed, one at a time and in batches
@@ -37,23 +44,21 @@ def measure_export(
       log: receives notes.
 
     Raises:
-      ValueError: there are no texts, the model does not classify, or a label is not the model's.
+      ValueError: as `checked_labels`, or the file's integers overflow on this processor.
       ImportError: onnxruntime is not installed.
     """
     path = Path(path).expanduser()
     directory = path.parent.parent
-    if not len(texts):
-        raise ValueError("there are no texts to measure the exported file on")
+    label_M = checked_labels(directory, texts, labels)
+    _check_processor(path)
     exported = onnx.Classifier.load(directory, file_name=path.name)
-    label_of = labels_by_text(texts, labels, exported.class_names)
     log(f"comparing {path.name} with the library on {len(texts):,} texts")
     library = Classifier.load(directory)
     found_M, expected_M = (
         decide(model.predict_probs(texts), exported.threshold) for model in (exported, library)
     )
     accuracies: list[float | None] = [None, None]
-    if label_of is not None:
-        label_M = np.array([label_of[text] for text in texts])
+    if label_M is not None:
         accuracies = [float(np.mean(number_M == label_M)) for number_M in (found_M, expected_M)]
     milliseconds, sentences_per_s = _speed(exported, texts)
     found = Measurement(
@@ -63,11 +68,23 @@ def measure_export(
         library_accuracy=accuracies[1],
         milliseconds=milliseconds,
         sentences_per_s=sentences_per_s,
-        device=device_name(),
+        device=cpu_name(),
+        digests=file_digests(directory),
         onnxruntime=metadata.version("onnxruntime"),
     )
     record(path, found)
     return found
+
+
+def _check_processor(path: Path) -> None:
+    """Raise ValueError if the integers of a file overflow on this processor."""
+    for processor, bits in WEIGHT_BITS.items():
+        is_its_file = path.name == file_name(processor, ONNXRUNTIME)
+        if is_its_file and bits > WEIGHT_BITS[this_processor()]:
+            raise ValueError(
+                f"{path.name} is for another processor than this one, which is "
+                f"{this_processor()}; measure it where it serves"
+            )
 
 
 def _speed(exported: onnx.Classifier, texts: Sequence) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import sorted_batches
 from adapler_jax.io.messages import listed
 from adapler_jax.types import Batch
+from adapler_jax.weights.save import class_names_of
 
 MIN_TEXTS = 100
 BATCH_SIZE = 32
@@ -17,39 +18,57 @@ BATCH_SIZE = 32
 MIN_PACKED = 256
 
 
-def labels_by_text(
-    texts: Sequence, labels: Sequence[str | int] | None, class_names: Sequence[str]
-) -> dict[Any, int] | None:
-    """Return the class of each text, as `first_labels`; None without labels.
+def label_numbers(
+    texts: Sequence, labels: Sequence[str | int], class_names: Sequence[str]
+) -> list[int]:
+    """Return the class of each label.
 
     Labels are names if one of them is a name of a class, else numbers from 0.
 
     Raises:
       ValueError: a label is none of the model's, or there is not one for each text.
     """
-    if labels is None:
-        return None
-    found = first_labels(texts, labels)
+    if len(labels) != len(texts):
+        raise ValueError(f"{len(labels)} labels for {len(texts)} texts; give one for each")
     by_name = {name: number for number, name in enumerate(class_names)}
     by_number = {str(number): number for number in range(len(class_names))}
     numbers = by_name if set(map(str, labels)) & set(by_name) else by_number
-    for label in found.values():
+    for label in labels:
         if str(label) not in numbers:
             raise ValueError(
                 f"label {str(label)!r:.60} is no class of the model: {listed(class_names)}"
             )
-    return {text: numbers[str(label)] for text, label in found.items()}
+    return [numbers[str(label)] for label in labels]
 
 
-def first_labels(texts: Sequence, labels: Sequence[str | int]) -> dict[Any, str | int]:
-    """Return the label of each text; of equal texts the first counts.
+def checked_labels(
+    directory, texts: Sequence, labels: Sequence[str | int] | None
+) -> np.ndarray | None:
+    """Return the numbers of the labels, int64 [M]; None without labels.
 
     Raises:
-      ValueError: there is not one for each text.
+      ValueError: there are no texts, the model does not classify, or a label is not the model's.
     """
-    if len(labels) != len(texts):
-        raise ValueError(f"{len(labels)} labels for {len(texts)} texts; give one for each")
-    return dict(reversed(list(zip(texts, labels))))
+    class_names = class_names_of(directory)
+    if not class_names:
+        raise ValueError(f"{directory} does not classify texts, so no labels can be compared")
+    if not len(texts):
+        raise ValueError("there are no texts to compare labels on")
+    return None if labels is None else np.array(label_numbers(texts, labels, class_names))
+
+
+def labels_by_text(
+    texts: Sequence, labels: Sequence[str | int] | None, class_names: Sequence[str]
+) -> dict[Any, int] | None:
+    """Return the class of each text, of equal texts the first's; None without labels.
+
+    Raises:
+      ValueError: as `label_numbers`.
+    """
+    if labels is None:
+        return None
+    numbers = label_numbers(texts, labels, class_names)
+    return dict(reversed(list(zip(texts, numbers))))
 
 
 class TaskTexts(NamedTuple):

@@ -93,6 +93,11 @@ def device_name() -> str:
     device = jax.devices()[0]
     if device.platform != "cpu":
         return device.device_kind
+    return cpu_name()
+
+
+def cpu_name() -> str:
+    """Return the model of the CPU and the cores that this process may use."""
     return f"cpu: {_cpu_model()}, {_num_cores()} cores"
 
 

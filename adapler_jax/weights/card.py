@@ -8,6 +8,7 @@ from typing import Any
 
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.io.messages import listed, one_line
+from adapler_jax.metrics.classification import THRESHOLD
 from adapler_jax.weights.config import (
     CALIBRATION_FILE,
     CONFIG_FILE,
@@ -39,6 +40,11 @@ CLASSES = {
         'choose("a question?", "a text", ["one", "another"])',
     ),
 }
+PIPELINES = {  # of the Hugging Face Hub, by the head
+    "classification": "text-classification",
+    "span": "question-answering",
+    "choice": "multiple-choice",
+}
 AUTO = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
     "ForMultipleChoice": "AutoModelForMultipleChoice",
@@ -65,13 +71,23 @@ def card_text(contents: dict[str, Any], section: dict[str, Any], slots: int) -> 
         f"{'nothing, this is a dense model' if is_dense(section) else section['pruner']}",
     ]
     parts = [
-        "---\nlibrary_name: adapler_jax\n---",
+        front_matter(section),
         f"# A {contents['model_type']} encoder with the head `{section['head']}`",
         "\n".join(facts),
         own_use(section),
         others_use(contents, section),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def front_matter(section: dict[str, Any]) -> str:
+    """Return the facts that the Hugging Face Hub lists and searches, in YAML."""
+    lines = ["library_name: adapler_jax"]
+    if section["head"] in PIPELINES:
+        lines.append(f"pipeline_tag: {PIPELINES[section['head']]}")
+    if not is_dense(section):
+        lines += ["tags:", "- token-pruning", f"- {section['pruner']}"]
+    return "\n".join(["---", *lines, "---"])
 
 
 def is_dense(section: dict[str, Any]) -> bool:
@@ -123,6 +139,11 @@ def others_use(contents: dict[str, Any], section: dict[str, Any]) -> str:
         lines += [
             "They cut off the end of long texts; this library keeps beginning and end, and "
             "leaves out the middle."
+        ]
+    if THRESHOLD in section["extra"]:
+        lines += [
+            "Their label is the likeliest class; this library's is the second class from a "
+            f"probability of {section['extra'][THRESHOLD]:g} on."
         ]
     if not is_dense(section):
         reads = (

@@ -26,7 +26,6 @@ from transformers.modeling_outputs import ModelOutput
 
 ROUNDING = 1e-3  # a share of a text that is whole but for rounding counts as whole
 RELATIVE_TOLERANCE = 1e-6  # of AdapLeR's threshold
-NETWORK_DIM = 32  # hidden units of a network that scores tokens
 
 
 @dataclasses.dataclass
@@ -129,7 +128,7 @@ class Rule(nn.Module):
         for value in self.kind.values:
             setattr(self, value, nn.Parameter(torch.zeros(len(self.layers))))
         if self.kind.networks:
-            dim = options.get("predictor_dim") or options.get("selector_dim") or NETWORK_DIM
+            dim = config.scorer_dim
             for place in range(len(self.layers)):
                 parts = {"hidden": nn.Linear(config.hidden_size, dim), "score": nn.Linear(dim, 1)}
                 self.add_module(str(place), nn.ModuleDict(parts))
@@ -149,7 +148,7 @@ class Rule(nn.Module):
             score_T1 = network["score"](self.activation(network["hidden"](tokens.hidden_TD)))
             score_BR = score_T1[:, 0][tokens.index_BR]
         value = getattr(self, self.kind.values[0])[place] if self.kind.values else None
-        keep_BR = self.kind.keep(value, score_BR, tokens) | tokens.is_first_R
+        keep_BR = self.kind.keep(value, score_BR.float(), tokens) | tokens.is_first_R
         return keep_BR & tokens.valid_BR
 
 
@@ -242,6 +241,7 @@ class AdaplerForSequenceClassification(PreTrainedModel):
         rule = Rule(config, section["pruner"], section["pruner_options"])
         self.add_module(rule.kind.prefix, rule)
         self.rule_name = rule.kind.prefix
+        self._keep_in_fp32_modules_strict = {"threshold", "share", "retention", "saliency"}
         self.post_init()
 
     def forward(

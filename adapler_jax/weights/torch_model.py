@@ -3,9 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import safetensors
+
+from adapler_jax.weights.checkpoint_formats import WEIGHTS_FILE
+
 MODELING_FILE = "modeling_adapler.py"  # runs without this library; also our source of it
 CLASS = "AdaplerForSequenceClassification"
 AUTO_CLASS = "AutoModelForSequenceClassification"
+ARCHITECTURE = "BertForSequenceClassification"  # whose tensors the program has
+SCORER_DIM = "scorer_dim"  # entry of config.json: hidden units of a network that scores tokens
+REFERENCE_OPTIONS = ("by_batch", "counts_padding")  # of released programs
 PRUNERS = ("adapler", "attention", "ltp", "powerbert", "trbert", "vocabulary")
 
 
@@ -17,20 +24,25 @@ def runs_in_torch(contents: dict[str, Any], section: dict[str, Any]) -> bool:
       section: our part of it.
     """
     return (
-        contents["model_type"] == "bert"
+        contents.get("architectures") == [ARCHITECTURE]
         and section["head"] == "classification"
         and section["pruner"] in PRUNERS
-        and not section["pruner_options"].get("by_batch")
+        and not any(section["pruner_options"].get(name) for name in REFERENCE_OPTIONS)
     )
 
 
 def add_program(partial: Path, contents: dict[str, Any], section: dict[str, Any]) -> dict[str, Any]:
     """Write the program into a model's folder, and return the entries of config.json that name it.
 
-    A model that it does not run gets neither.
+    A model that it does not run gets neither. The weights are in the folder already.
     """
     if not runs_in_torch(contents, section):
         return {}
     text = Path(__file__).with_name(MODELING_FILE).read_text(encoding="utf-8")
     (partial / MODELING_FILE).write_text(text, encoding="utf-8")
-    return {"auto_map": {AUTO_CLASS: f"{Path(MODELING_FILE).stem}.{CLASS}"}}
+    entries: dict[str, Any] = {"auto_map": {AUTO_CLASS: f"{Path(MODELING_FILE).stem}.{CLASS}"}}
+    with safetensors.safe_open(partial / WEIGHTS_FILE, "np") as file:
+        for name in file.keys():
+            if name.endswith(".0.hidden.bias"):
+                entries[SCORER_DIM] = file.get_slice(name).get_shape()[0]
+    return entries

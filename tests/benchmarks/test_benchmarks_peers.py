@@ -112,7 +112,7 @@ def test_exported_files_are_measured_with_the_drivers(without_peers, monkeypatch
     assert speedups["dense"] == 1.0 and 1.6 < speedups["adapler-2x"] < 2.4
     assert all(12 <= row["mean_length"] <= 24 for row in rows)
     assert [row["vs_our_dense"] for row in rows[-4:-2]] == [1.0, 1.0]  # the dense files
-    assert "an_engine_that_is_missing is left out for our files" in capsys.readouterr().err
+    assert "an_engine_that_is_missing is left out for our models" in capsys.readouterr().err
 
 
 @pytest.mark.compare

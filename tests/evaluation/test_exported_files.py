@@ -7,6 +7,7 @@ import pytest
 
 import adapler_jax
 from adapler_jax import onnx
+from adapler_jax.evaluation import exported_files
 from adapler_jax.export.onnx.measurements import Measurement
 from adapler_jax.heads import SPAN
 from adapler_jax.inference.classifier import Classifier
@@ -24,6 +25,7 @@ MEASURED = Measurement(
     sentences_per_s=611.7,
     device="cpu: X, 2 cores",
     onnxruntime="1.32.0",
+    digests={},
 )
 
 
@@ -83,6 +85,34 @@ def test_each_file_has_a_row_until_it_is_written_again(model_dir):
     assert card_of(model_dir) == before and not (model_dir / "onnx/measurements.json").exists()
 
 
+def test_rows_go_when_their_file_is_out_of_date(model_dir):
+    first, second = (
+        adapler_jax.export_onnx(model_dir, **options) for options in ({}, {"operators": "standard"})
+    )
+    adapler_jax.measure_export(first, TEXTS)
+    file = model_dir / "onnx/measurements.json"
+    rows = rows_of(model_dir)
+    file.write_text(json.dumps(rows | {"of another release.onnx": {"num_texts": 3}}))
+    config = model_dir / "config.json"
+    config.write_text(config.read_text().replace('"maybe"', '"perhaps"'))
+    second = adapler_jax.export_onnx(model_dir, operators="standard")
+    assert adapler_jax.measure_export(second, TEXTS).agreement == 1.0
+    assert list(rows_of(model_dir)) == [second.name]
+
+
+def test_equal_texts_may_have_different_labels(model_dir):
+    path = adapler_jax.export_onnx(model_dir)
+    found = adapler_jax.measure_export(path, ["w1 w2"] * 3, labels=["no", "maybe", "yes"])
+    assert found.accuracy == 1 / 3
+
+
+def test_integers_that_overflow_here_are_not_measured(model_dir, monkeypatch):
+    path = adapler_jax.export_onnx(model_dir, quantize="avx512_vnni")
+    monkeypatch.setattr(exported_files, "this_processor", lambda: "avx2")
+    with pytest.raises(ValueError, match="for another processor than this one, which is avx2"):
+        adapler_jax.measure_export(path, TEXTS)
+
+
 def test_the_numbers_in_words():
     assert MEASURED.sentence() == (
         "99.35% of 2,000 texts have the library's label, accuracy 87.1% (library 87.2%); 3.1 ms a "
@@ -108,5 +138,5 @@ def test_wrong_texts_and_labels_are_named(model_dir):
 
 def test_answers_are_not_measured(tmp_path):
     directory = save_tiny(tmp_path / "model", "adapler", head=SPAN)
-    with pytest.raises(ValueError, match="does not classify texts"):
+    with pytest.raises(ValueError, match="does not classify texts, so"):
         adapler_jax.measure_export(adapler_jax.export_onnx(directory), TEXTS)

@@ -248,6 +248,14 @@ def test_the_command_compares_the_file_on_texts(model_dir, tmp_path, capsys):
     assert "| model.onnx | 2 | 100.00% |" in (model_dir / "README.md").read_text()
 
 
+def test_the_command_checks_labels_before_it_writes(model_dir, tmp_path, capsys):
+    (tmp_path / "texts.csv").write_text("words,kind\nw1 w2 w3,a\nw9 w8,other\n")
+    data = (f"--data={tmp_path / 'texts.csv'}", "--column=words", "--label=kind")
+    assert run_command(f"--model={model_dir}", "--format=onnx", *data) == 2
+    assert "label 'other' is no class of the model: a, b, c" in capsys.readouterr().err
+    assert not (model_dir / "onnx").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

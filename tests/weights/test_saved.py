@@ -19,6 +19,7 @@ from adapler_jax.weights.checkpoint_formats import OWN_FILE, distilbert_tensors,
 from adapler_jax.weights.config import CALIBRATION_FILE
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
+from tests.export.onnx_models import save_tiny
 from tests.tiny import CONFIG as TINY
 from tests.tiny import make_batch
 
@@ -253,7 +254,7 @@ def test_the_card_says_what_the_model_is_and_how_it_is_read(tmp_path, params, he
     )
     card = (directory / "README.md").read_text()
     assert use in card and "Task: reviews" in card and "Length: 8 tokens" in card
-    assert card.startswith("---\nlibrary_name: adapler_jax\n---\n") and "\n# no heading" not in card
+    assert card.startswith("---\nlibrary_name: adapler_jax\n") and "\n# no heading" not in card
     assert "truncation=True" in card and "unpruned" not in card
 
 
@@ -292,6 +293,25 @@ def test_the_part_of_a_calibration_is_replaced_and_goes_with_another_model(tmp_p
     assert is_own_card(directory, read(directory / "config.json")["adapler_jax"])
     save_model(directory, params, CONFIG, task="two")
     assert "Task: two" in card.read_text() and "budgets" not in card.read_text()
+
+
+@pytest.mark.parametrize(
+    ("method", "head", "lines"),
+    [
+        ("keep_all", CLASSIFICATION, ["pipeline_tag: text-classification"]),
+        (
+            "adapler",
+            CLASSIFICATION,
+            ["pipeline_tag: text-classification", "tags:", "- token-pruning", "- adapler"],
+        ),
+        ("keep_all", SPAN, ["pipeline_tag: question-answering"]),
+    ],
+)
+def test_a_card_begins_with_what_the_hub_searches(tmp_path, method, head, lines):
+    directory = save_tiny(tmp_path / "model", method, head=head)
+    card = (directory / "README.md").read_text().split("---\n")
+    assert card[0] == ""
+    assert card[1].splitlines() == ["library_name: adapler_jax", *lines]
 
 
 def test_parts_of_a_card_are_apart(tmp_path, params):

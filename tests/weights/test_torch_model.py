@@ -1,19 +1,24 @@
 """A saved classifier drops tokens in PyTorch, by the program in its folder."""
 
+import dataclasses
 import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
+from adapler_jax.encoders import bert
 from adapler_jax.heads import SPAN
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.engine import make_engine
+from adapler_jax.pruning import make_pruner, pruner_of_saved
 from adapler_jax.weights import torch_model
 from adapler_jax.weights.save import load_model, save_model
 from adapler_jax.weights.torch_model import MODELING_FILE, PRUNERS
 from tests.export.onnx_models import METHODS, feeds_of, run_engine, save_tiny
-from tests.tiny import CONFIG, make_batch
+from tests.tiny import CONFIG, make_batch, make_params
 
 NAMES, MAX_LENGTH = ("no", "maybe", "yes"), 14
 TEXTS = ["w1 w2 w3", "", "w7 w8 w9 w3 w2 w1 w40 w41 w42 w5 w6 w11 w12 w13 w14 w15 w16", "zzz w4"]
@@ -44,8 +49,13 @@ def test_classifiers_that_drop_tokens_have_the_program(tmp_path, method):
 
 def test_other_models_have_no_program(tmp_path):
     assert not has_program(save_tiny(tmp_path / "span", "adapler", head=SPAN))
-    options = {"pruner_options": {"by_batch": True}}
-    assert not has_program(save_tiny(tmp_path / "batch", "trbert", **options))
+    for method, option in (("trbert", "by_batch"), ("powerbert", "counts_padding")):
+        options = {"pruner_options": {option: True}}
+        assert not has_program(save_tiny(tmp_path / option, method, **options))
+    saved = load_model(save_tiny(tmp_path / "tanh", "adapler"))
+    config = dataclasses.replace(saved.config, pooler_activation="relu")
+    directory = save_model(tmp_path / "relu", saved.params, config, pruner_name="adapler")
+    assert not has_program(directory)
 
 
 def test_the_program_goes_with_another_model(tmp_path):
@@ -71,11 +81,11 @@ def _torch():
     )
 
 
-def open_program(directory):
+def open_program(directory, **options):
     """Return the model as transformers opens it."""
     transformers = pytest.importorskip("transformers")
     kind = transformers.AutoModelForSequenceClassification
-    return kind.from_pretrained(directory, trust_remote_code=True).eval()
+    return kind.from_pretrained(directory, trust_remote_code=True, **options).eval()
 
 
 def run_program(torch, directory, feeds):
@@ -101,6 +111,50 @@ def test_logits_and_kept_tokens_are_the_library_s(torch, tmp_path, method, lengt
     assert np.all(logits_BC[~has_token_B] == 0.0)
     if max(lengths) > 9:
         assert 0 < kept_BL.sum() < CONFIG.num_layers * sum(lengths)
+
+
+def save_other(directory, method, config=CONFIG, **options):
+    """Save a model of other sizes or options."""
+    pruner = make_pruner(method, config, **options)
+    params = make_params(pruner)
+    params["encoder"] = bert.init_encoder(jax.random.key(3), config)
+    kept = dict(pruner.factory_kwargs)
+    return save_model(directory, params, config, pruner_name=method, pruner_options=kept)
+
+
+@pytest.mark.compare
+@pytest.mark.parametrize(
+    ("method", "fields", "options"),
+    [
+        ("adapler", {"activation": "relu"}, {"predictor_dim": 8}),
+        ("adapler", {"num_segments": 1}, {}),
+        ("trbert", {}, {"selector_dim": 5, "layers": (1, 3)}),
+    ],
+)
+def test_sizes_and_options_of_a_model_are_read(torch, tmp_path, method, fields, options):
+    config = dataclasses.replace(CONFIG, **fields)
+    directory = save_other(tmp_path / "model", method, config, **options)
+    batch = make_batch().replace(segment_BL=np.zeros((4, 12), np.int32))
+    logits_BC, kept_BL = run_program(torch, directory, feeds_of(batch))
+    saved = load_model(directory)
+    engine = make_engine(config, pruner_of_saved(saved), driver="masked")
+    expected_BC, trace = engine(saved.params, batch)
+    np.testing.assert_allclose(logits_BC, expected_BC, atol=1e-5)
+    np.testing.assert_array_equal(kept_BL, (np.asarray(trace.survival_NBL) > 0).sum(axis=0))
+
+
+@pytest.mark.compare
+def test_choices_stay_in_float32(torch, tmp_path):
+    directory = save_tiny(tmp_path / "model", "attention")
+    model = open_program(directory, dtype=torch.bfloat16)
+    assert model.attention_received.share.dtype == torch.float32
+    assert model.classifier.weight.dtype == torch.bfloat16
+    batch = make_batch((16, 5), num_slots=16)
+    with torch.no_grad():
+        found = model(**{name: torch.from_numpy(array) for name, array in feeds_of(batch).items()})
+    # The counts of this method depend on lengths alone.
+    expected_BL = run_engine(directory, batch)[1]
+    np.testing.assert_array_equal(found.kept.sum(dim=1).numpy(), expected_BL.sum(axis=1))
 
 
 @pytest.mark.compare

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from adapler_jax.export.onnx.settings import file_digests
 from adapler_jax.io.atomic_files import remove_file, replace_text
 from adapler_jax.weights.card import EXPORT, set_card_part
 from adapler_jax.weights.config import MEASUREMENTS_FILE, read_json
@@ -32,6 +33,7 @@ class Measurement:
     sentences_per_s: float  # in batches of BATCH_SIZE
     device: str
     onnxruntime: str  # version
+    digests: dict[str, str]  # of the model's files that the export took settings from
 
     def sentence(self) -> str:
         """Return the numbers in words."""
@@ -63,19 +65,30 @@ class Measurement:
 
 
 def record(path: Path, found: Measurement | None) -> None:
-    """Write what a file does next to it and into the card; None takes earlier numbers out."""
-    file = path.parent / MEASUREMENTS_FILE
+    """Write what a file does next to it and into the card; None takes earlier numbers out.
+
+    Numbers of other files go if labels, threshold or calibration have changed since.
+    """
+    directory, file = path.parent.parent, path.parent / MEASUREMENTS_FILE
     if found is None and not file.is_file():
         return
-    rows: dict[str, Any] = read_json(file) if file.is_file() else {}
-    rows.pop(path.name, None)
+    rows = {name: row for name, row in _read(file).items() if name != path.name}
+    rows = {name: row for name, row in rows.items() if row.digests == file_digests(directory)}
     if found is not None:
-        rows[path.name] = dataclasses.asdict(found)
-    text = ""
+        rows[path.name] = found
+    rows, text = dict(sorted(rows.items())), ""
     if rows:
-        replace_text(file, json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
-        lines = [Measurement(**row).line(name) for name, row in sorted(rows.items())]
+        contents = {name: dataclasses.asdict(row) for name, row in rows.items()}
+        replace_text(file, json.dumps(contents, indent=1) + "\n")
+        lines = [row.line(name) for name, row in rows.items()]
         text = SECTION.format(batch_size=BATCH_SIZE, rows="\n".join(lines))
     else:
         remove_file(file)
-    set_card_part(path.parent.parent, text, part=EXPORT)
+    set_card_part(directory, text, part=EXPORT)
+
+
+def _read(file: Path) -> dict[str, Measurement]:
+    """Return the numbers in a file, without those of a release with other fields."""
+    rows: dict[str, Any] = read_json(file) if file.is_file() else {}
+    fields = {field.name for field in dataclasses.fields(Measurement)}
+    return {name: Measurement(**row) for name, row in rows.items() if set(row) == fields}
