@@ -88,7 +88,7 @@ def record(path: Path, found: Measurement | None) -> None:
 
 
 def _read(file: Path) -> dict[str, Measurement]:
-    """Return the numbers in a file, without those of a release with other fields."""
+    """Return the numbers in a file, without numbers of a release with other fields."""
     rows: dict[str, Any] = read_json(file) if file.is_file() else {}
     fields = {field.name for field in dataclasses.fields(Measurement)}
     return {name: Measurement(**row) for name, row in rows.items() if set(row) == fields}
