@@ -99,6 +99,7 @@ docs: $(VENV)/tests-installed-$(STAMP)
 	@$(INSTALL) -c $(PINS) -r requirements.txt -r requirements-docs.txt
 	$(RUN) scripts/fetch_demo.py
 	rm -rf runs/notebook-debug
+	mkdir -p runs
 	ADAPLER_DEBUG=1 $(VENV)/bin/jupyter-execute docs/notebooks/quickstart.ipynb --output=$(CURDIR)/runs/notebook-debug.ipynb
 	$(RUN) docs/pictures.py --workdir=runs/notebook-debug --out=runs/pictures-debug --texts=32 --text="A gripping, funny film."
 	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build/html
