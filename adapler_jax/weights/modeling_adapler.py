@@ -266,8 +266,7 @@ class AdaplerForSequenceClassification(PreTrainedModel):
         )
         tokens = Tokens(valid_BL, hidden_TD, slot_T, token_T)
         hidden_BD, kept_X = self._run_layers(tokens, torch.zeros_like(input_ids).flatten())
-        pooled_BD = self.bert["pooler"]["dense"](hidden_BD)
-        pooled_BD = ACT2FN[getattr(self.config, "pooler_activation", "tanh")](pooled_BD)
+        pooled_BD = self.bert["pooler"]["dense"](hidden_BD).tanh()
         logits_BC = self.classifier(pooled_BD).masked_fill(is_empty_B[:, None], 0.0)
         return ClassifierOutput(
             loss=None if labels is None else cross_entropy(logits_BC, labels),
