@@ -4,10 +4,12 @@
 
 Prints score, speedup and milliseconds of every model of the run next to its dense model, the scores
 of single classes, and three test texts with the words highlighted that the fastest model keeps.
-Writes W/evaluation.json. --details shows how operations become seconds, and every class.
---baselines adds the dense model on shortened texts: without English stop words and punctuation, and
-without random tokens at the speedup of each pruned model. It adds the methods without training at
-these speedups too. --budgets adds calibrated models at other budgets.
+Writes W/evaluation.json, and the scores of each model into its card and its scores.json.
+
+--details shows how operations become seconds, and every class. --baselines adds the dense model on
+shortened texts: without English stop words and punctuation, and without random tokens at the
+speedup of each pruned model. It adds the methods without training at these speedups too. --budgets
+adds calibrated models at other budgets.
 --choose_threshold=f1 finds the decision threshold of two classes on validation.
 """
 
@@ -17,6 +19,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from adapler_jax.cli.console import run_command, typed_command
+from adapler_jax.evaluation.score_card import write_scores
 from adapler_jax.evaluation.score_tables import print_rows
 from adapler_jax.io.provenance import command_line
 from adapler_jax.io.records import results_record, write_json
@@ -101,6 +104,7 @@ def main() -> None:
     print_rows(rows, details=_DETAILS.value)
     record = results_record(rows, command=command_line(typed_command()))
     write_json(workdir / "evaluation.json", record, checksum=True)
+    write_scores(finished.models, record)
     if _SAVE.value:
         threshold = next(row["threshold"] for row in rows if row["method"] == _SAVE.value)
         path = save_threshold(workdir, _SAVE.value, threshold)

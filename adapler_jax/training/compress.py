@@ -46,6 +46,7 @@ from adapler_jax.training.rungs import (
     rungs_without_training,
     save_without_training,
 )
+from adapler_jax.weights.base_model import base_model_entry
 from adapler_jax.weights.config import CONFIG_FILE, MODEL_FILES, read_config, read_json
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import class_names_of, load_model, save_model
@@ -280,7 +281,7 @@ def _save_full(
         class_names=loaded.class_names,
         max_length=min(length, loaded.config.num_positions),
         tokenizer=tokenizer,
-        extra={name: extra[name] for name in KEPT_EXTRA if name in extra},
+        extra={name: extra[name] for name in KEPT_EXTRA if name in extra} | base_model_entry(model),
     )
     return directory
 

@@ -35,6 +35,7 @@ from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, hotpot
 from adapler_jax.io.user_folders import user_cache
 from adapler_jax.metrics.classification import metric_name
+from adapler_jax.weights.base_model import base_model_entry
 from adapler_jax.weights.labels import names_in_run
 from adapler_jax.weights.save import extra_if_ours
 
@@ -238,7 +239,7 @@ def class_data(
     if max_length > tokenizer.model_max_length:
         notes.append(
             f"{directory} says that it reads {tokenizer.model_max_length} tokens "
-            "(model_max_length); texts have up to {max_length} here"
+            f"(model_max_length); texts have up to {max_length} here"
         )
     cache_dir = token_cache(config)
     splits = {
@@ -257,7 +258,7 @@ def class_data(
         notes=(*dataset.notes, *notes, *summarize(dataset)),
         majority=majority_shares(dataset),
         make_scorer=make_scorer,
-        extra={"truncation_side": side},
+        extra={"truncation_side": side} | base_model_entry(config.model),
     )
 
 
@@ -295,7 +296,7 @@ def reading_data(config, directory, only: Sequence[str]) -> TaskData:
         splits=splits,
         notes=data.notes,
         unit=UNITS[data.task.kind],
-        extra={"qa": config.qa.to_dict()},
+        extra={"qa": config.qa.to_dict()} | base_model_entry(config.model),
     )
     of_kind = {
         QAKind.MULTIPLE_CHOICE: choice_data,

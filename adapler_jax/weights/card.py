@@ -14,24 +14,39 @@ from adapler_jax.weights.config import (
     CONFIG_FILE,
     MEASUREMENTS_FILE,
     ONNX_FOLDER,
+    SCORES_FILE,
     read_json,
 )
+from adapler_jax.weights.hub import HUB_NAME
 from adapler_jax.weights.section import SECTION
 from adapler_jax.weights.torch_model import MODELING_FILE
 
 CARD_FILE = "README.md"
-CALIBRATION, EXPORT = "calibration", "export"  # that write a part of a card
+BASE_MODEL = "base_model"  # entry of a saved model's extra: a name on the Hugging Face hub
+# Parts of a card, by what writes them. An evaluation writes the second one into the front matter.
+CALIBRATION, EVALUATION, EXPORT = "calibration", "evaluation", "export"
+RESULTS = "results"
+FRONT_MATTER_END = "---\n\n"
 # Around a part, and the file that it is of.
+NOTE = "Written by {writer}; the next one replaces it."
 BEGIN = {
-    CALIBRATION: "\n<!-- Written by a calibration; the next one replaces it. -->\n",
-    EXPORT: "\n<!-- Written by an export; the next one replaces it. -->\n",
+    CALIBRATION: f"\n<!-- {NOTE.format(writer='a calibration')} -->\n",
+    EVALUATION: f"\n<!-- {NOTE.format(writer='an evaluation')} -->\n",
+    EXPORT: f"\n<!-- {NOTE.format(writer='an export')} -->\n",
+    RESULTS: f"# {NOTE.format(writer='an evaluation')}\n",
 }
 END = {name: f"<!-- End of the {name}. -->\n" for name in BEGIN}
+END[RESULTS] = f"# End of the {RESULTS}.\n"
 PARTS = {
     name: re.compile(f"{re.escape(BEGIN[name])}.*?{re.escape(END[name])}", re.DOTALL)
     for name in BEGIN
 }
-FILES = {CALIBRATION: CALIBRATION_FILE, EXPORT: f"{ONNX_FOLDER}/{MEASUREMENTS_FILE}"}
+FILES = {
+    CALIBRATION: CALIBRATION_FILE,
+    EVALUATION: SCORES_FILE,
+    EXPORT: f"{ONNX_FOLDER}/{MEASUREMENTS_FILE}",
+    RESULTS: SCORES_FILE,
+}
 CLASSES = {
     "classification": ("Classifier", 'predict(["a text"])'),
     "span": ("QuestionAnswerer", 'answer("a question?", "a text")'),
@@ -85,6 +100,9 @@ def front_matter(section: dict[str, Any]) -> str:
     lines = ["library_name: adapler_jax"]
     if section["head"] in PIPELINES:
         lines.append(f"pipeline_tag: {PIPELINES[section['head']]}")
+    base_model = section["extra"].get(BASE_MODEL)
+    if isinstance(base_model, str) and HUB_NAME.fullmatch(base_model):
+        lines.append(f"base_model: {base_model}")
     if not is_dense(section):
         lines += ["tags:", "- token-pruning", f"- {section['pruner']}"]
     return "\n".join(["---", *lines, "---"])
@@ -176,42 +194,54 @@ def _text_of(path: Path) -> str:
 
 
 def set_card_part(directory: Path, text: str, *, part: str = CALIBRATION) -> None:
-    """Put a part at the end of a model's card, in place of an earlier one.
+    """Put a part into a model's card, in place of an earlier one.
 
-    A card that a user wrote or changed stays as it is.
+    RESULTS are the end of the front matter, in YAML. Other parts are at the end of the card, in
+    Markdown. A card that a user wrote or changed stays as it is.
 
     Args:
       directory: of a saved model.
-      text: in Markdown; empty for no part.
-      part: CALIBRATION or EXPORT.
+      text: of the part; empty for none.
+      part: name of PARTS.
     """
     section = read_json(directory / CONFIG_FILE).get(SECTION)
     if is_own_card(directory, section):
         path = directory / CARD_FILE
         rest = PARTS[part].sub("", _text_of(path))
-        replace_text(path, f"{rest}{BEGIN[part]}\n{text}\n\n{END[part]}" if text else rest)
+        gap = "" if part == RESULTS else "\n"
+        added = f"{BEGIN[part]}{gap}{text}\n{gap}{END[part]}"
+        replace_text(path, _insert(rest, added, part=part) if text else rest)
 
 
-def kept_parts(directory: Path, partial: Path, section: dict[str, Any]) -> str:
-    """Return the parts that a new card keeps, or an empty text.
+def _insert(card: str, added: str, *, part: str) -> str:
+    """Return a card with one more part, which is in its marks."""
+    if part == RESULTS:
+        return card.replace(FRONT_MATTER_END, added + FRONT_MATTER_END, 1)
+    return card + added
+
+
+def with_kept_parts(card: str, directory: Path, partial: Path, section: dict[str, Any]) -> str:
+    """Return a new card with the parts of the previous card that are still right.
 
     Args:
+      card: of the new model.
       directory: of the previous model.
       partial: of the new model; it has the files of the parts if the weights are equal.
       section: our part of the new config.json. Where it differs, for example in the threshold of
         the decision, the parts were measured with other settings.
     """
-    kept = [PARTS[name] for name, file in FILES.items() if (partial / file).is_file()]
+    kept = [name for name, file in FILES.items() if (partial / file).is_file()]
     if not kept:
-        return ""
+        return card
     previous = read_json(directory / CONFIG_FILE).get(SECTION, {})
     is_kept = is_own_card(directory, previous) and (
         json.loads(json.dumps(section)).items() <= previous.items()
     )
-    if not is_kept:
-        return ""
-    text = _text_of(directory / CARD_FILE)
-    return "".join(found for pattern in kept for found in pattern.findall(text))
+    text = _text_of(directory / CARD_FILE) if is_kept else ""
+    for part in kept:
+        for found in PARTS[part].findall(text):
+            card = _insert(card, found, part=part)
+    return card
 
 
 def is_own_card(directory: Path, section: Any) -> bool:

@@ -28,8 +28,9 @@ FULL_FOLDER = "full"  # of a model's directory: the full model that its certific
 CALIBRATION_FILE = "calibration.json"  # of budgets, by `inference.calibration`
 ONNX_FOLDER = "onnx"  # of a model's directory, by `export.onnx`
 MEASUREMENTS_FILE = "measurements.json"  # of the files in ONNX_FOLDER
+SCORES_FILE = "scores.json"  # of an evaluation, by `evaluation.score_card`
 # Entries of a model's directory that belong to its weights.
-DERIVED_NAMES = (CALIBRATION_FILE, FULL_FOLDER, ONNX_FOLDER)
+DERIVED_NAMES = (CALIBRATION_FILE, FULL_FOLDER, ONNX_FOLDER, SCORES_FILE)
 OUR_SECTION = "adapler_jax"  # the part of config.json that `section` reads
 MAX_LENGTH = 1 << 16  # token slots and positions at most
 MAX_BYTES = 1 << 26  # of a JSON file

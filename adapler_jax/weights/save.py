@@ -27,7 +27,7 @@ from adapler_jax.io.messages import bounded_errors, shown
 from adapler_jax.pruning import make_pruner, pruner_of_file
 from adapler_jax.pruning.shares import check_shares
 from adapler_jax.types import EncoderConfig, Params
-from adapler_jax.weights.card import CARD_FILE, card_text, is_own_card, kept_parts, write_card
+from adapler_jax.weights.card import CARD_FILE, card_text, is_own_card, with_kept_parts, write_card
 from adapler_jax.weights.checkpoint_formats import (
     OWN_FILE,
     OWN_TABLES,
@@ -180,8 +180,8 @@ def _write_parts(directory: Path, partial: Path, section: dict[str, Any], parts:
     architecture = architecture_of(config, parts.head)
     contents = config_json(config, architecture, parts.class_names, special=special)
     contents |= add_program(partial, contents, section)
-    text = card_text(contents, section, slots) + kept_parts(directory, partial, section)
-    card = write_card(partial, text)
+    text = card_text(contents, section, slots)
+    card = write_card(partial, with_kept_parts(text, directory, partial, section))
     written = section | contents.get(SECTION, {}) | card
     write_config(partial, contents | {SECTION: written})
 

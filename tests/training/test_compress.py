@@ -102,13 +102,14 @@ def test_the_device_decides_about_operands_unless_a_change_does(compressed, tmp_
 def test_the_threshold_of_a_model_of_ours_is_kept(given, tmp_path):
     saved = load_model(given)
     names = {"class_names": saved.class_names, "tokenizer": given, "max_length": 12}
-    extra = {THRESHOLD: 0.7, "truncation_side": "middle", "other": 1}
+    kept = {THRESHOLD: 0.7, "truncation_side": "middle", "base_model": "org/name"}
+    extra = kept | {"other": 1}
     ours = save_model(tmp_path / "ours", saved.params, saved.config, extra=extra, **names)
     options = OPTIONS._replace(train=False, promise=None, max_length=0)
     compress(ours, make_texts(), tmp_path / "out", options=options, log=silent)
     for name in ("full", "model"):
         found = load_model(tmp_path / "out" / name)
-        assert found.extra == {THRESHOLD: 0.7, "truncation_side": "middle"}
+        assert found.extra == kept
         assert found.max_length == 12
     with pytest.raises(ValueError, match="has work with max_length 0, not 8; give another --out"):
         changed = options._replace(max_length=8)

@@ -141,6 +141,8 @@ def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
         [entry["name"] for entry in row["classes"]] == ["bad", "good"] for row in record["rows"]
     )
     assert np.sum(record["rows"][0]["confusion"]) == 32
+    card = (finished / "adapt-1.2x/model/README.md").read_text()
+    assert "model-index:" in card and "ms a text, batch 32" in card and "| test | 32 |" in card
 
 
 def test_a_speedup_out_of_reach_is_said_to_be_unreached_speedups(tmp_path):

@@ -28,6 +28,7 @@ def _task(tmp_path, *, says=None, **fields):
     rows = "".join(json.dumps({"text": LONG, "label": label}) + "\n" for label in "ab" * 10)
     (tmp_path / "rows.jsonl").write_text(rows)
     config = finetune.get_config("custom")
+    config.model = str(folder)
     source = f"file:{tmp_path / 'rows.jsonl'}"
     config.data.update({"source": source, "max_length": NUMBER, "cache_dir": "none", **fields})
     check_config(config)
@@ -39,11 +40,12 @@ def _task(tmp_path, *, says=None, **fields):
     [("middle", "", "middle"), ("middle", "right", "right"), (None, "", "left")],
 )
 def test_a_start_of_this_library_keeps_where_it_cuts(tmp_path, saved, field, side):
-    extra = {} if saved is None else {"truncation_side": saved}
+    named = {"base_model": "org/name"}
+    extra = named if saved is None else named | {"truncation_side": saved}
     directory = tmp_path / "model"
     save_model(directory, tiny.make_params(), tiny.CONFIG, pruner_name="adapler", extra=extra)
     task, _ = _task(tmp_path, says="left", truncation_side=field)
-    assert task.extra == {"truncation_side": side}
+    assert task.extra == named | {"truncation_side": side}
     assert any("tokens lose their middle" in note for note in task.notes) == (side == "middle")
 
 

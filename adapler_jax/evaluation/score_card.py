@@ -1,0 +1,105 @@
+"""Write the scores of an evaluation into the cards of the models."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapler_jax.evaluation.score_tables import difference_cell, time_cells
+from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
+from adapler_jax.io.messages import one_line
+from adapler_jax.io.plain import plain
+from adapler_jax.io.records import write_json
+from adapler_jax.weights.card import EVALUATION, PIPELINES, RESULTS, set_card_part
+from adapler_jax.weights.config import SCORES_FILE
+from adapler_jax.weights.save import Saved
+
+SECTION = """## Scores
+
+Measured by `{command}` ({device}, {date}). Scores are in percent. The difference to the dense model
+has its paired standard error. FLOPs count true tokens. Times include padding but no tokenization.
+
+{table}"""
+
+
+def write_scores(models: Mapping[str, Saved], record: dict[str, Any]) -> None:
+    """Write the rows of each model into its folder and its card.
+
+    Args:
+      models: by name.
+      record: of `results_record`, with rows of `evaluate_run`. Rows of other models, and of
+        budgets, are left out.
+    """
+    rows = [row for row in record["rows"] if row["method"] in models]
+    for name, saved in models.items():
+        own = [row for row in rows if row["method"] == name]
+        if not own:
+            continue
+        write_json(saved.directory / SCORES_FILE, record | {"rows": own})
+        set_card_part(saved.directory, score_section(own, rows, record), part=EVALUATION)
+        if saved.head.name in PIPELINES:
+            results = hub_results(own, PIPELINES[saved.head.name])
+            set_card_part(saved.directory, results, part=RESULTS)
+
+
+def score_section(own: Sequence[dict], rows: Sequence[dict], record: dict[str, Any]) -> str:
+    """Return the part of a card with a model's scores, in Markdown.
+
+    Args:
+      own: rows of the model, one for each split.
+      rows: of all models.
+      record: has the command, the device and the date.
+    """
+    lines = [_cells(row, rows) for row in own]
+    titles = list(dict.fromkeys(title for line in lines for title in line))
+    table = [titles, ["---"] * len(titles)]
+    table += [[line.get(title, "") for title in titles] for line in lines]
+    return SECTION.format(
+        command=one_line(record["command"]),
+        device=record["device"],
+        date=record["date"].partition("T")[0],
+        table="\n".join(f"| {' | '.join(cells)} |" for cells in table),
+    )
+
+
+def _cells(row: dict, rows: Sequence[dict]) -> dict[str, str]:
+    """Return the cells of a model on a split by the titles of their columns."""
+    cells = {
+        "split": row["split"],
+        row["unit"]: f"{row['num_texts']:,}",
+        row["metric"]: f"{100 * row['test_score']:.1f}",
+    }
+    if "difference" in row:
+        cells["dense"] = f"{100 * row['dense_score']:.1f}"
+        cells["difference"] = difference_cell(row)
+    cells["FLOPs speedup"] = f"{row['flops_speedup']:.2f}x"
+    for size in NUM_TIMED_TEXTS:
+        if timed := time_cells(row, rows, size):
+            speedup, milliseconds = timed
+            cells[f"speedup, batch {size}"] = f"{speedup:.2f}x"
+            cells[f"ms a text, batch {size}"] = f"{milliseconds:.2f}"
+    return cells
+
+
+def hub_results(own: Sequence[dict], pipeline: str) -> str:
+    """Return the scores of a model as the Hugging Face Hub lists them, in YAML."""
+    lines = ["model-index:", f"- name: {_quoted(own[0]['task'])}", "  results:"]
+    for row in own:
+        lines += [
+            "  - task:",
+            f"      type: {pipeline}",
+            "    dataset:",
+            f"      name: {_quoted(row['task'])}",
+            f"      type: {_quoted(row['task'])}",
+            f"      split: {_quoted(row['split'])}",
+            "    metrics:",
+            f"    - type: {_quoted(row['metric'])}",
+            f"      value: {_quoted(row['test_score'])}",
+            "    - type: flops_speedup",
+            f"      value: {_quoted(row['flops_speedup'])}",
+        ]
+    return "\n".join(lines)
+
+
+def _quoted(value: str | float) -> str:
+    """Return a text or number as YAML reads it."""
+    return json.dumps(plain(value))
