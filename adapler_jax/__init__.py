@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from adapler_jax.evaluation.exported_files import measure_export
     from adapler_jax.export.jax_export import export_model
     from adapler_jax.export.onnx.export import export_onnx
+    from adapler_jax.export.onnx.openvino import export_openvino
     from adapler_jax.inference.classifier import Classifier
     from adapler_jax.inference.engine import make_engine
     from adapler_jax.inference.multiple_choice import MultipleChoice
@@ -32,6 +33,7 @@ __all__ = [
     "compress",
     "export_model",
     "export_onnx",
+    "export_openvino",
     "load_model",
     "make_engine",
     "make_pruner",
@@ -49,6 +51,7 @@ _MODULES = {
     "compress": "adapler_jax.training.compress",
     "export_model": "adapler_jax.export.jax_export",
     "export_onnx": "adapler_jax.export.onnx.export",
+    "export_openvino": "adapler_jax.export.onnx.openvino",
     "load_model": "adapler_jax.weights.save",
     "make_engine": "adapler_jax.inference.engine",
     "make_pruner": "adapler_jax.pruning",
@@ -58,10 +61,19 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its module, and keep it."""
+    """Import a public name from its module, and keep it.
+
+    Raises:
+      ImportError: an optional package is not installed; says how to install it.
+    """
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULES[name]), name)
+    try:
+        module = importlib.import_module(_MODULES[name])
+    except ImportError as error:
+        importlib.import_module("adapler_jax.io.extras").raise_with_extra(error)
+        raise
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

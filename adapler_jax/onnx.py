@@ -5,7 +5,8 @@
     from adapler_jax.onnx import Classifier
     classifier = Classifier.load("runs/fast/model")
 
-Needs numpy, tokenizers and onnxruntime or openvino: `pip install 'adapler_jax[onnx]'`.
+Needs numpy, tokenizers and onnxruntime: `pip install 'adapler_jax[onnx]'`. With
+`adapler export --format=openvino` and `engine="openvino"` it needs openvino in place of the last.
 
 Shape letters:
 
@@ -13,11 +14,10 @@ Shape letters:
 """
 
 import dataclasses
-import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -30,9 +30,11 @@ from adapler_jax.export.onnx.settings import (
     LOGITS,
     MASK,
     MODEL_FILE,
+    ONNX,
+    OPENVINO,
+    OPENVINO_FILE,
     SEGMENTS,
     SETTINGS,
-    STANDARD_FILE,
     TOKENS,
     file_digests,
 )
@@ -40,10 +42,12 @@ from adapler_jax.inference.prediction import Prediction, make_prediction
 from adapler_jax.inference.speedups import budget_of_speedup
 from adapler_jax.inference.texts import split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
+from adapler_jax.io.extras import import_engine
 from adapler_jax.metrics.classification import check_threshold, decide, softmax
 
-FOLDER = "onnx"
-ONNXRUNTIME, OPENVINO = ENGINES = ("onnxruntime", "openvino")
+ONNXRUNTIME = "onnxruntime"
+FLOAT32 = "float32"
+HINTS = {FLOAT32: "f32", "bfloat16": "bf16"}  # OpenVINO's, for the operands of products
 ERRORS = 3  # level of ONNX Runtime's log; it warns of every optional input
 PADDING = 0  # token id where the attention mask is 0
 Row = Encoded | Tokens
@@ -64,9 +68,14 @@ class _Engine(Protocol):
 class _OnnxRuntime:
     """A session of ONNX Runtime."""
 
-    def __init__(self, path: Path, num_threads: int | None) -> None:
+    def __init__(self, path: Path, num_threads: int | None, dtype: str) -> None:
         """Load a file; None takes a thread for each core."""
-        onnxruntime = _import_engine(ONNXRUNTIME)
+        if dtype != FLOAT32:
+            raise ValueError(
+                f"dtype is {dtype!r}; a file for {ONNXRUNTIME} has its own: export an int8 file, "
+                f"or take engine={OPENVINO!r}"
+            )
+        onnxruntime = import_engine(ONNXRUNTIME)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads or 0
         options.log_severity_level = ERRORS
@@ -87,11 +96,12 @@ class _OnnxRuntime:
 class _OpenVino:
     """A compiled model of OpenVINO; it makes optional inputs constant, so there are no budgets."""
 
-    def __init__(self, path: Path, num_threads: int | None) -> None:
+    def __init__(self, path: Path, num_threads: int | None, dtype: str) -> None:
         """Load a file; None takes a thread for each core."""
-        openvino = _import_engine(OPENVINO)
-        # float32: its default is bfloat16 where the processor has it, which moves thresholds.
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if dtype not in HINTS:
+            raise ValueError(f"dtype is {dtype!r}; expected {' or '.join(HINTS)}")
+        openvino = import_engine(OPENVINO)
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[dtype]}
         threads = {} if num_threads is None else {"INFERENCE_NUM_THREADS": num_threads}
         core = openvino.Core()
         model = core.read_model(path)
@@ -106,26 +116,18 @@ class _OpenVino:
         return found[LOGITS], found[KEPT]
 
 
-_ENGINES: dict[str, tuple[Callable[[Path, int | None], _Engine], str]] = {
-    ONNXRUNTIME: (_OnnxRuntime, MODEL_FILE),
-    OPENVINO: (_OpenVino, STANDARD_FILE),
+class _Kind(NamedTuple):
+    """An engine, and where its files are."""
+
+    load: Callable[[Path, int | None, str], _Engine]
+    folder: str
+    file_name: str
+
+
+ENGINES = {
+    ONNXRUNTIME: _Kind(_OnnxRuntime, ONNX, MODEL_FILE),
+    OPENVINO: _Kind(_OpenVino, OPENVINO, OPENVINO_FILE),
 }
-
-
-def _import_engine(name: str) -> Any:
-    """Import an engine.
-
-    Raises:
-      ImportError: it is not installed; says how.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        extra = {ONNXRUNTIME: "onnx", OPENVINO: "openvino"}[name]
-        raise ImportError(
-            f"{name} is not installed; install it with `pip install 'adapler_jax[{extra}]'`",
-            name=name,
-        ) from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -151,32 +153,34 @@ class Classifier:
         engine: str = ONNXRUNTIME,
         file_name: str | None = None,
         num_threads: int | None = None,
+        dtype: str = FLOAT32,
         threshold: float | None = None,
     ) -> "Classifier":
         """Load a model directory with an exported file.
 
         Args:
-          directory: with the tokenizer and the folder `onnx`.
-          engine: "onnxruntime", or "openvino" for a file of standard operators, at the trained
-            thresholds.
+          directory: with the tokenizer and the folder `onnx` or `openvino`.
+          engine: "onnxruntime", or "openvino", which runs at the trained thresholds.
           file_name: in the folder `onnx`, as model_qint8_avx512_vnni.onnx; None for float32.
           num_threads: of the engine; None for all cores.
+          dtype: of the products' operands in OpenVINO: "float32", or "bfloat16", which is fast on
+            processors with units for it. Its scores are rounded, so a text can keep other tokens.
           threshold: of two classes, the label is the second if its probability is at least this.
             None for the saved threshold, or without one for the likeliest class.
 
         Raises:
-          ValueError: there is no such file, or it is of another task or of an earlier calibration.
+          ValueError: there is no such file or dtype, or the file is of another task or of an
+            earlier calibration.
           ImportError: the engine is not installed.
         """
-        if engine not in _ENGINES:
+        if engine not in ENGINES:
             raise ValueError(f"engine is {engine!r}; expected {' or '.join(ENGINES)}")
-        kind, default_name = _ENGINES[engine]
+        kind = ENGINES[engine]
         directory = Path(directory).expanduser()
-        path = directory / FOLDER / (file_name or default_name)
+        path = directory / kind.folder / (file_name or kind.file_name)
         if not path.is_file():
-            hint = " --operators=standard" if engine == OPENVINO else ""
-            raise ValueError(f"{path} is missing; write it with `{EXPORT_COMMAND}{hint}`")
-        loaded = kind(path, num_threads)
+            raise ValueError(f"{path} is missing; write it with `{EXPORT_COMMAND}{kind.folder}`")
+        loaded = kind.load(path, num_threads, dtype)
         settings = _read_settings(loaded.facts, path)
         _check_digests(settings, directory, path)
         tokenizer, side = load_core_and_side(directory)
@@ -335,7 +339,7 @@ def _read_settings(facts: dict[str, str], path: Path) -> dict[str, Any]:
       ValueError: another program wrote it, or it has another task.
     """
     if SETTINGS not in facts:
-        raise ValueError(f"{path} was not written by `{EXPORT_COMMAND}`")
+        raise ValueError(f"{path} was not written by `{EXPORT_COMMAND}{path.parent.name}`")
     settings = json.loads(facts[SETTINGS])
     if not settings["class_names"]:
         raise ValueError(f"{path} does not classify texts; run it by the engine itself")

@@ -11,7 +11,6 @@ import pytest
 
 import adapler_jax
 from adapler_jax import onnx as runtime
-from adapler_jax.export.onnx import export
 from adapler_jax.inference.calibration import FIXED
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.weights.save import load_model, save_model
@@ -157,7 +156,7 @@ def test_a_missing_file_names_the_command(tmp_path):
     directory = save_tiny(tmp_path / "model", "adapler")
     with pytest.raises(ValueError, match=r"model.onnx is missing; write it with `adapler export"):
         runtime.Classifier.load(directory)
-    with pytest.raises(ValueError, match=r"model_standard.onnx is missing.*--operators=standard"):
+    with pytest.raises(ValueError, match=r"model.xml is missing.*--format=openvino"):
         runtime.Classifier.load(directory, engine="openvino")
     with pytest.raises(ValueError, match="engine is 'tensorrt'; expected onnxruntime or openvino"):
         runtime.Classifier.load(directory, engine="tensorrt")
@@ -285,7 +284,7 @@ def test_a_process_classifies_without_this_library(exported_dir, classifier):
 
 @pytest.mark.compare
 def test_openvino_predicts_the_same(exported_dir, classifier):
-    adapler_jax.export_onnx(exported_dir, operators=export.STANDARD)
+    adapler_jax.export_openvino(exported_dir)
     found = run_python(
         """
         import json, sys

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from adapler_jax.cli.extras import EXTRAS
+from adapler_jax.io.extras import EXTRAS
 from tests.test_imports import packages_behind, source_files
 
 SOURCES = source_files()

@@ -12,10 +12,10 @@ import jax
 from absl import app, flags, logging
 
 from adapler_jax.cli.config_files import resolve_arguments
-from adapler_jax.cli.extras import explain_missing_module
 from adapler_jax.cli.flag_errors import explain_config_file, explain_flag_error
 from adapler_jax.cli.flag_help import describe_flags
 from adapler_jax.io import process
+from adapler_jax.io.extras import explain_missing_module
 from adapler_jax.io.messages import one_line
 from adapler_jax.io.terminal import print_note
 from adapler_jax.presets.old_names import upgrade_arguments

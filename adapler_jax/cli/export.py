@@ -1,14 +1,15 @@
 """Write a saved model for other programs, or compile it ahead of time.
 
     adapler export --model=DIR --format=onnx [--quantize=int8] [--data=FILE]
+    adapler export --model=DIR --format=openvino [--data=FILE [--dtype=bfloat16]]
     adapler export --model=DIR
 
 The first writes an ONNX file that drops tokens into the model's folder onnx/, for ONNX Runtime and
-other engines. --data=FILE compares it with the model on your texts, and writes the result into the
-model's card; --label=COLUMN adds the accuracy. The data are text lines (.txt), a table (.csv, .tsv,
-.parquet) or JSON lines (.jsonl).
+other engines, and the second a model of OpenVINO into the folder openvino/. --data=FILE compares it
+with the model on your texts, and writes the result into the model's card; --label=COLUMN adds the
+accuracy. The data are text lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl).
 
-The second writes the programs of a classification model into its folder, for CPUs, CUDA and TPUs.
+The third writes the programs of a classification model into its folder, for CPUs, CUDA and TPUs.
 Serving processes then load the programs in place of tracing the model:
 Classifier.load(DIR, programs=True).
 """
@@ -21,18 +22,23 @@ import adapler_jax
 from adapler_jax.cli.console import run_command
 from adapler_jax.evaluation.task_texts import checked_labels
 from adapler_jax.export.jax_export import STAGED_DRIVERS, export_model
+from adapler_jax.export.onnx.settings import ONNX, OPENVINO
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.io.terminal import one_line, print_note
 from adapler_jax.serving.texts import read_texts
 from adapler_jax.types import COMPUTE_DTYPES
 
-JAX, ONNX = "jax", "onnx"
+JAX = "jax"
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
     "model", None, "directory of a saved model", required=True, flag_values=FLAGS
 )
 _FORMAT = flags.DEFINE_enum(
-    "format", JAX, [JAX, ONNX], "programs of this library, or an ONNX file", flag_values=FLAGS
+    "format",
+    JAX,
+    [JAX, ONNX, OPENVINO],
+    "programs of this library, or a file for another engine",
+    flag_values=FLAGS,
 )
 _QUANTIZE = flags.DEFINE_string(
     "quantize",
@@ -47,7 +53,10 @@ _OPERATORS = flags.DEFINE_string(
     flag_values=FLAGS,
 )
 _DATA = flags.DEFINE_string(
-    "data", "", "onnx: file of texts to compare the file with the model on", flag_values=FLAGS
+    "data",
+    "",
+    "onnx, openvino: file of texts to compare the exported file with the model on",
+    flag_values=FLAGS,
 )
 _COLUMN = flags.DEFINE_list(
     "column", [], "text column of --data, two with a comma for pairs", flag_values=FLAGS
@@ -59,7 +68,7 @@ _DTYPE = flags.DEFINE_enum(
     "dtype",
     "float32",
     COMPUTE_DTYPES,
-    "operands of the encoder's products",
+    "jax: operands of the encoder's products; openvino: operands in the comparison on --data",
     flag_values=FLAGS,
 )
 _DRIVER = flags.DEFINE_enum(
@@ -74,6 +83,14 @@ _BUCKETS = flags.DEFINE_list(
     [],
     "numbers of tokens that layers are padded to, as 32,64,128; default: by the model's length",
     flag_values=FLAGS,
+)
+
+
+FORMATS = (  # that each flag is for
+    *((holder, (JAX,)) for holder in (_DRIVER, _BUCKETS)),
+    *((holder, (ONNX,)) for holder in (_QUANTIZE, _OPERATORS)),
+    *((holder, (ONNX, OPENVINO)) for holder in (_DATA, _COLUMN, _LABEL)),
+    (_DTYPE, (JAX, OPENVINO)),
 )
 
 
@@ -104,21 +121,23 @@ def main() -> None:
     for path in _export():
         print(one_line(f"{path}: {path.stat().st_size / 1e6:.1f} MB"))
         if data is not None:
-            found = adapler_jax.measure_export(path, data.texts, labels=data.labels, log=print_note)
+            found = adapler_jax.measure_export(
+                path, data.texts, labels=data.labels, dtype=_DTYPE.value, log=print_note
+            )
             print(found.sentence())
 
 
 def check_flags() -> None:
-    """Raise ValueError for a flag of the other format, or of a file that is not given."""
-    measured = (_DATA, _COLUMN, _LABEL)
-    formats = {ONNX: (_QUANTIZE, _OPERATORS, *measured), JAX: (_DTYPE, _DRIVER, _BUCKETS)}
-    for name, holders in formats.items():
-        for holder in holders:
-            if name != _FORMAT.value and holder.value != holder.default:
-                raise ValueError(f"--{holder.name} is for --format={name}; add it, or leave it out")
-    for holder in measured[1:]:
-        if holder.value and not _DATA.value:
-            raise ValueError(f"--{holder.name} is a column of --data; give the file")
+    """Raise ValueError for a flag of another format, or of a file that is not given."""
+    about_data = (_COLUMN, _LABEL, _DTYPE)
+    for holder, formats in FORMATS:
+        if holder.value == holder.default:
+            continue
+        if _FORMAT.value not in formats:
+            expected = " or ".join(formats)
+            raise ValueError(f"--{holder.name} is for --format={expected}; add it, or leave it out")
+        if _FORMAT.value != JAX and not _DATA.value and any(holder is one for one in about_data):
+            raise ValueError(f"--{holder.name} is about --data; give the file")
 
 
 def _export() -> list[pathlib.Path]:
@@ -128,6 +147,8 @@ def _export() -> list[pathlib.Path]:
             _MODEL.value, quantize=_QUANTIZE.value, operators=_OPERATORS.value
         )
         return [path]
+    if _FORMAT.value == OPENVINO:
+        return [adapler_jax.export_openvino(_MODEL.value)]
     return export_model(
         _MODEL.value,
         buckets=parse_buckets(_BUCKETS.value),

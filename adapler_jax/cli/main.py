@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 import adapler_jax
-from adapler_jax.cli.extras import explain_missing_module
 from adapler_jax.io import process
+from adapler_jax.io.extras import explain_missing_module
 from adapler_jax.io.terminal import one_line
 
 PROGRAM = "adapler"

@@ -64,7 +64,7 @@ from adapler_jax.io.provenance import device_name
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import Batch
 from adapler_jax.weights.card import set_card_part
-from adapler_jax.weights.config import CALIBRATION_FILE, FULL_FOLDER, MODEL_FILES, ONNX_FOLDER
+from adapler_jax.weights.config import CALIBRATION_FILE, EXPORT_FOLDERS, FULL_FOLDER, MODEL_FILES
 from adapler_jax.weights.save import Saved, load_model
 from adapler_jax.weights.students import full_config
 
@@ -231,7 +231,7 @@ def _keep_full(calibration: Calibration, full: Saved, directory: pathlib.Path) -
     if calibration.needs_full and not have_equal_files(kept, full.directory, MODEL_FILES):
         remove_file(directory / CALIBRATION_FILE)  # its certificate is about another full model
         with atomic_directory(kept) as partial:
-            copy_entries(full.directory, partial, skip=(FULL_FOLDER, ONNX_FOLDER))
+            copy_entries(full.directory, partial, skip=(FULL_FOLDER, *EXPORT_FOLDERS))
 
 
 def check_request(

@@ -1,4 +1,4 @@
-"""Compare an exported ONNX file with its model on texts, and write the numbers into the card."""
+"""Compare an exported file with its model on texts, and write the numbers into the card."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -30,28 +30,31 @@ def measure_export(
     texts: Sequence[str | tuple[str, str]],
     *,
     labels: Sequence[str | int] | None = None,
+    dtype: str = onnx.FLOAT32,
     log: Callable[[str], None] = lambda line: None,
 ) -> Measurement:
-    """Run a file of `export_onnx` on texts, and write what it does into the model's card.
+    """Run a file of `export_onnx` or `export_openvino`, and write what it does into the card.
 
-    The numbers also go into `measurements.json` next to the file. The machine should run nothing
+    The numbers also go into `exports.json` of the model's directory. The machine should run nothing
     else.
 
     Args:
       path: of the file.
       texts: of the task, or pairs.
       labels: of the texts, names or numbers of classes, for the accuracy.
+      dtype: of the products' operands in OpenVINO, as in `onnx.Classifier.load`.
       log: receives notes.
 
     Raises:
       ValueError: as `checked_labels`, or the file's integers overflow on this processor.
-      ImportError: onnxruntime is not installed.
+      ImportError: the engine is not installed.
     """
     path = Path(path).expanduser()
     directory = path.parent.parent
     label_M = checked_labels(directory, texts, labels)
     _check_processor(path)
-    exported = onnx.Classifier.load(directory, file_name=path.name)
+    engine = engine_of(path)
+    exported = onnx.Classifier.load(directory, engine=engine, file_name=path.name, dtype=dtype)
     log(f"comparing {path.name} with the library on {len(texts):,} texts")
     library = Classifier.load(directory)
     found_M, expected_M = (
@@ -70,10 +73,23 @@ def measure_export(
         sentences_per_s=sentences_per_s,
         device=cpu_name(),
         digests=file_digests(directory),
-        onnxruntime=metadata.version("onnxruntime"),
+        engine=f"{engine} {metadata.version(engine)}",
     )
-    record(path, found)
+    record(path, found, dtype=dtype if engine == onnx.OPENVINO else "")
     return found
+
+
+def engine_of(path: Path) -> str:
+    """Return the engine that runs a file, by its folder.
+
+    Raises:
+      ValueError: no export writes into this folder.
+    """
+    for name, kind in onnx.ENGINES.items():
+        if kind.folder == path.parent.name:
+            return name
+    folders = " or ".join(kind.folder for kind in onnx.ENGINES.values())
+    raise ValueError(f"{path} is in no folder of an export; expected {folders}")
 
 
 def _check_processor(path: Path) -> None:

@@ -44,7 +44,12 @@ from adapler_jax.training.validation import validate, validation_split
 from adapler_jax.training.workdir import DONE, TRAIN_PHASE, read_object
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.card import CARD_FILE
-from adapler_jax.weights.config import CALIBRATION_FILE, ONNX_FOLDER, SCORES_FILE
+from adapler_jax.weights.config import (
+    CALIBRATION_FILE,
+    EXPORT_FOLDERS,
+    EXPORTS_FILE,
+    SCORES_FILE,
+)
 from adapler_jax.weights.save import Saved, load_model, save_model
 from adapler_jax.weights.students import TEACHER_LAYERS
 
@@ -52,8 +57,8 @@ SETTINGS = "settings"  # entry of a closing record: fields that later calls may 
 # Files of a model's directory that may change after training. Users edit the card; the others have
 # checksums of their own.
 MAY_CHANGE = (
-    *(CALIBRATION_FILE, CARD_FILE, SCORES_FILE),
-    *(OPERANDS_FILE, PROGRAM_FILES, f"{ONNX_FOLDER}/*"),
+    *(CALIBRATION_FILE, CARD_FILE, EXPORTS_FILE, SCORES_FILE, OPERANDS_FILE, PROGRAM_FILES),
+    *(f"{folder}/*" for folder in EXPORT_FOLDERS),
 )
 
 # Phases that draw dropout under another name, so that their numbers are equal to release 0.1.

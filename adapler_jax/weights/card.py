@@ -12,8 +12,7 @@ from adapler_jax.metrics.classification import THRESHOLD
 from adapler_jax.weights.config import (
     CALIBRATION_FILE,
     CONFIG_FILE,
-    MEASUREMENTS_FILE,
-    ONNX_FOLDER,
+    EXPORTS_FILE,
     SCORES_FILE,
     read_json,
 )
@@ -44,7 +43,7 @@ PARTS = {
 FILES = {
     CALIBRATION: CALIBRATION_FILE,
     EVALUATION: SCORES_FILE,
-    EXPORT: f"{ONNX_FOLDER}/{MEASUREMENTS_FILE}",
+    EXPORT: EXPORTS_FILE,
     RESULTS: SCORES_FILE,
 }
 CLASSES = {

@@ -26,11 +26,11 @@ CONFIG_FILE = "config.json"
 MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, OWN_FILE)  # that decide what a model answers
 FULL_FOLDER = "full"  # of a model's directory: the full model that its certificate needs
 CALIBRATION_FILE = "calibration.json"  # of budgets, by `inference.calibration`
-ONNX_FOLDER = "onnx"  # of a model's directory, by `export.onnx`
-MEASUREMENTS_FILE = "measurements.json"  # of the files in ONNX_FOLDER
+EXPORT_FOLDERS = ("onnx", "openvino")  # of a model's directory, by `export.onnx`
+EXPORTS_FILE = "exports.json"  # numbers of the files in EXPORT_FOLDERS
 SCORES_FILE = "scores.json"  # of an evaluation, by `evaluation.score_card`
 # Entries of a model's directory that belong to its weights.
-DERIVED_NAMES = (CALIBRATION_FILE, FULL_FOLDER, ONNX_FOLDER, SCORES_FILE)
+DERIVED_NAMES = (CALIBRATION_FILE, FULL_FOLDER, *EXPORT_FOLDERS, EXPORTS_FILE, SCORES_FILE)
 OUR_SECTION = "adapler_jax"  # the part of config.json that `section` reads
 MAX_LENGTH = 1 << 16  # token slots and positions at most
 MAX_BYTES = 1 << 26  # of a JSON file

@@ -12,7 +12,7 @@ import pytest
 import adapler_jax
 from adapler_jax.cli import config_files, main
 from adapler_jax.cli.config_files import resolve_arguments, resolve_config
-from adapler_jax.cli.extras import EXTRAS, explain_missing_module
+from adapler_jax.io.extras import EXTRAS, explain_missing_module
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -86,7 +86,7 @@ def test_the_comparison_fills_the_card(workplace, monkeypatch):
     with pytest.raises(SystemExit) as end:
         main.main(words)
     assert end.value.code is None
-    assert "| model_qint8_" in (workplace / FOLDER / "README.md").read_text()
+    assert "| onnx/model_qint8_" in (workplace / FOLDER / "README.md").read_text()
 
 
 def test_names_of_the_page_are_names_of_the_file(workplace):

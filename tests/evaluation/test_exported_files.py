@@ -24,7 +24,7 @@ MEASURED = Measurement(
     milliseconds=3.14,
     sentences_per_s=611.7,
     device="cpu: X, 2 cores",
-    onnxruntime="1.32.0",
+    engine="onnxruntime 1.32.0",
     digests={},
 )
 
@@ -39,7 +39,7 @@ def card_of(directory):
 
 
 def rows_of(directory):
-    return json.loads((directory / "onnx/measurements.json").read_text())
+    return json.loads((directory / "exports.json").read_text())
 
 
 def test_a_file_in_float32_has_the_library_s_labels(model_dir):
@@ -49,7 +49,7 @@ def test_a_file_in_float32_has_the_library_s_labels(model_dir):
     assert (found.num_texts, found.agreement) == (len(TEXTS), 1.0)
     assert found.accuracy == found.library_accuracy == 9 / 12
     assert found.milliseconds > 0.0 and found.sentences_per_s > 0.0
-    assert "| model.onnx | 12 | 100.00% | 75.0% |" in card_of(model_dir)
+    assert "| onnx/model.onnx | 12 | 100.00% | 75.0% |" in card_of(model_dir)
 
 
 def test_labels_are_counted_where_they_differ(model_dir, monkeypatch):
@@ -65,7 +65,7 @@ def test_labels_are_counted_where_they_differ(model_dir, monkeypatch):
     monkeypatch.setattr(onnx.Classifier, "predict_probs", flip)
     found = adapler_jax.measure_export(path, TEXTS)
     assert found.agreement == 11 / 12 and found.accuracy is None
-    assert "| model.onnx | 12 | 91.67% |  |" in card_of(model_dir)
+    assert "| onnx/model.onnx | 12 | 91.67% |  |" in card_of(model_dir)
 
 
 def test_each_file_has_a_row_until_it_is_written_again(model_dir):
@@ -76,13 +76,13 @@ def test_each_file_has_a_row_until_it_is_written_again(model_dir):
     )
     for path in (second, first):
         adapler_jax.measure_export(path, TEXTS)
-    assert list(rows_of(model_dir)) == ["model.onnx", "model_qint8_avx512_vnni.onnx"]
+    assert list(rows_of(model_dir)) == ["onnx/model.onnx", "onnx/model_qint8_avx512_vnni.onnx"]
     assert card_of(model_dir).count("| 12 |") == 2
     adapler_jax.export_onnx(model_dir)
-    assert list(rows_of(model_dir)) == ["model_qint8_avx512_vnni.onnx"]
-    assert "| model.onnx" not in card_of(model_dir)
+    assert list(rows_of(model_dir)) == ["onnx/model_qint8_avx512_vnni.onnx"]
+    assert "| onnx/model.onnx" not in card_of(model_dir)
     adapler_jax.export_onnx(model_dir, quantize="avx512_vnni")
-    assert card_of(model_dir) == before and not (model_dir / "onnx/measurements.json").exists()
+    assert card_of(model_dir) == before and not (model_dir / "exports.json").exists()
 
 
 def test_rows_go_when_their_file_is_out_of_date(model_dir):
@@ -90,14 +90,14 @@ def test_rows_go_when_their_file_is_out_of_date(model_dir):
         adapler_jax.export_onnx(model_dir, **options) for options in ({}, {"operators": "standard"})
     )
     adapler_jax.measure_export(first, TEXTS)
-    file = model_dir / "onnx/measurements.json"
+    file = model_dir / "exports.json"
     rows = rows_of(model_dir)
     file.write_text(json.dumps(rows | {"of another release.onnx": {"num_texts": 3}}))
     config = model_dir / "config.json"
     config.write_text(config.read_text().replace('"maybe"', '"perhaps"'))
     second = adapler_jax.export_onnx(model_dir, operators="standard")
     assert adapler_jax.measure_export(second, TEXTS).agreement == 1.0
-    assert list(rows_of(model_dir)) == [second.name]
+    assert list(rows_of(model_dir)) == [f"onnx/{second.name}"]
 
 
 def test_equal_texts_may_have_different_labels(model_dir):
@@ -118,8 +118,8 @@ def test_the_numbers_in_words():
         "99.35% of 2,000 texts have the library's label, accuracy 87.1% (library 87.2%); 3.1 ms a "
         "text, 612 texts a second in batches of 32"
     )
-    assert MEASURED.line("model.onnx") == (
-        "| model.onnx | 2,000 | 99.35% | 87.1% | 3.1 ms | 612 texts/s | cpu: X, 2 cores, "
+    assert MEASURED.line("onnx/model.onnx") == (
+        "| onnx/model.onnx | 2,000 | 99.35% | 87.1% | 3.1 ms | 612 texts/s | cpu: X, 2 cores, "
         "onnxruntime 1.32.0 |"
     )
 
@@ -133,7 +133,7 @@ def test_wrong_texts_and_labels_are_named(model_dir):
     ):
         with pytest.raises(ValueError, match=message):
             adapler_jax.measure_export(path, texts, labels=labels)
-    assert "ONNX files" not in card_of(model_dir)
+    assert "Exported files" not in card_of(model_dir)
 
 
 def test_answers_are_not_measured(tmp_path):

@@ -205,7 +205,10 @@ def test_the_command_writes_the_file(model_dir, capsys):
     ("arguments", "message"),
     [
         (["--quantize=int8"], "--quantize is for --format=onnx; add it, or leave it out"),
-        (["--format=onnx", "--dtype=bfloat16"], "--dtype is for --format=jax"),
+        (["--format=onnx", "--dtype=bfloat16"], "--dtype is for --format=jax or openvino"),
+        (["--format=openvino", "--quantize=int8"], "--quantize is for --format=onnx; add it"),
+        (["--format=openvino", "--dtype=bfloat16"], "--dtype is about --data; give the file"),
+        (["--format=onnx", "--label=stars"], "--label is about --data; give the file"),
         (["--format=onnx", "--buckets=64"], "--buckets is for --format=jax"),
     ],
 )
@@ -233,7 +236,7 @@ def test_the_command_names_a_wrong_option(model_dir, capsys):
 def test_the_command_names_the_missing_extra(model_dir, capsys, monkeypatch):
     monkeypatch.setitem(adapler_jax._MODULES, "export_onnx", "onnx_that_is_missing")
     monkeypatch.delitem(vars(adapler_jax), "export_onnx", raising=False)
-    monkeypatch.setattr("adapler_jax.cli.extras.EXTRAS", {"onnx_that_is_missing": "onnx"})
+    monkeypatch.setattr("adapler_jax.io.extras.EXTRAS", {"onnx_that_is_missing": "onnx"})
     assert run_command(f"--model={model_dir}", "--format=onnx") == 2
     assert "install it with `pip install 'adapler_jax[onnx]'`" in capsys.readouterr().err
 
@@ -245,7 +248,7 @@ def test_the_command_compares_the_file_on_texts(model_dir, tmp_path, capsys):
     path, found = capsys.readouterr().out.splitlines()
     assert path.startswith(str(model_dir / "onnx/model.onnx"))
     assert found.startswith("100.00% of 2 texts have the library's label, accuracy ")
-    assert "| model.onnx | 2 | 100.00% |" in (model_dir / "README.md").read_text()
+    assert "| onnx/model.onnx | 2 | 100.00% |" in (model_dir / "README.md").read_text()
 
 
 def test_the_command_checks_labels_before_it_writes(model_dir, tmp_path, capsys):
@@ -259,7 +262,7 @@ def test_the_command_checks_labels_before_it_writes(model_dir, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--format=onnx", "--label=kind"), "--label is a column of --data; give the file"),
+        (("--format=onnx", "--label=kind"), "--label is about --data; give the file"),
         (("--data=texts.csv",), "--data is for --format=onnx"),
         (("--format=onnx", "--data=missing.csv"), "missing.csv"),
     ],

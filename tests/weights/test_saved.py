@@ -324,8 +324,7 @@ def test_parts_of_a_card_are_apart(tmp_path, params):
     assert is_own_card(directory, read(directory / "config.json")["adapler_jax"])
     assert "the files" in card.read_text() and "other budgets" in card.read_text()
     # Without a calibration's file its part goes.
-    (directory / "onnx").mkdir()
-    (directory / "onnx/measurements.json").write_text("{}")
+    (directory / "exports.json").write_text("{}")
     save_model(directory, params, CONFIG, task="one")
     assert "the files" in card.read_text() and "budgets" not in card.read_text()
     set_card_part(directory, "", part=EXPORT)

@@ -15,9 +15,8 @@ import onnx
 from adapler_jax.export.onnx.build import build_model
 from adapler_jax.export.onnx.graph import OPSETS
 from adapler_jax.export.onnx.measurements import record
-from adapler_jax.export.onnx.settings import MODEL_FILE, STANDARD_FILE
+from adapler_jax.export.onnx.settings import MODEL_FILE, ONNX, STANDARD_FILE
 from adapler_jax.io.atomic_files import replacing_file
-from adapler_jax.weights.config import ONNX_FOLDER
 from adapler_jax.weights.save import load_model
 
 # Bits of the encoder's weights by the instructions of a processor. The older ones add pairs of
@@ -70,7 +69,7 @@ def export_onnx(
         uses_contrib=operators == ONNXRUNTIME,
         weight_bits=WEIGHT_BITS[processor] if processor else None,
     )
-    folder = Path(directory).expanduser() / ONNX_FOLDER
+    folder = Path(directory).expanduser() / ONNX
     folder.mkdir(exist_ok=True)
     path = folder / file_name(processor, operators)
     record(path, None)

@@ -8,13 +8,13 @@ from typing import Any
 from adapler_jax.export.onnx.settings import file_digests
 from adapler_jax.io.atomic_files import remove_file, replace_text
 from adapler_jax.weights.card import EXPORT, set_card_part
-from adapler_jax.weights.config import MEASUREMENTS_FILE, read_json
+from adapler_jax.weights.config import EXPORTS_FILE, read_json
 
 BATCH_SIZE = 32  # of the timed batches
-SECTION = """## ONNX files
+SECTION = """## Exported files
 
-Compared with this library's model in float32. Times are of ONNX Runtime with all cores of the
-device and include the tokenization.
+Compared with this library's model in float32. Times are of all cores of the device and include the
+tokenization.
 
 | file | texts | equal labels | accuracy | one text | batches of {batch_size} | device |
 |---|---|---|---|---|---|---|
@@ -32,7 +32,7 @@ class Measurement:
     milliseconds: float  # of one text, the median
     sentences_per_s: float  # in batches of BATCH_SIZE
     device: str
-    onnxruntime: str  # version
+    engine: str  # with its version
     digests: dict[str, str]  # of the model's files that the export took settings from
 
     def sentence(self) -> str:
@@ -59,23 +59,36 @@ class Measurement:
             accuracy,
             f"{self.milliseconds:.1f} ms",
             f"{self.sentences_per_s:.0f} texts/s",
-            f"{self.device}, onnxruntime {self.onnxruntime}",
+            f"{self.device}, {self.engine}",
         )
         return f"| {' | '.join(cells)} |"
 
 
-def record(path: Path, found: Measurement | None) -> None:
-    """Write what a file does next to it and into the card; None takes earlier numbers out.
+def record(path: Path, found: Measurement | None, *, dtype: str = "") -> None:
+    """Write what a file does into the model's directory and card; None takes earlier numbers out.
 
     Numbers of other files go if labels, threshold or calibration have changed since.
+
+    Args:
+      path: of the file.
+      found: numbers of the file.
+      dtype: of the products' operands where the file leaves it open.
     """
-    directory, file = path.parent.parent, path.parent / MEASUREMENTS_FILE
+    directory, file = path.parent.parent, path.parent.parent / EXPORTS_FILE
     if found is None and not file.is_file():
         return
-    rows = {name: row for name, row in _read(file).items() if name != path.name}
-    rows = {name: row for name, row in rows.items() if row.digests == file_digests(directory)}
+    own = f"{path.parent.name}/{path.name}"
+    named = f"{own}, {dtype}" if dtype else own
+    # A new file makes the numbers of every dtype wrong.
+    rows = {
+        name: row
+        for name, row in _read(file).items()
+        if row.digests == file_digests(directory)
+        and name != named
+        and (found is not None or name.partition(", ")[0] != own)
+    }
     if found is not None:
-        rows[path.name] = found
+        rows[named] = found
     rows, text = dict(sorted(rows.items())), ""
     if rows:
         contents = {name: dataclasses.asdict(row) for name, row in rows.items()}

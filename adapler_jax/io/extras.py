@@ -1,0 +1,72 @@
+"""Import optional packages, and name the extra of this package that brings a missing one."""
+
+import importlib
+import sys
+from typing import Any, NoReturn
+
+TELEMETRY = "openvino_telemetry"  # a package that OpenVINO does without
+
+# Module that is imported -> extra; pyproject.toml lists the packages of each.
+EXTRAS = {
+    "grain": "train",
+    "ml_collections": "train",
+    "optax": "train",
+    "orbax": "train",
+    "pyarrow": "train",
+    "scipy": "train",
+    "tensorboardX": "train",
+    "transformers": "train",
+    "jinja2": "report",
+    "markupsafe": "report",
+    "matplotlib": "report",
+    "tensorflow_datasets": "tfds",
+    "datasets": "hf",
+    "openpyxl": "excel",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "openvino": "openvino",
+}
+
+
+def explain_missing_module(error: ImportError) -> str | None:
+    """Return one line that names the extra to install.
+
+    Args:
+      error: from the import of a module.
+
+    Returns:
+      The line; None if no extra has the module.
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return None
+    extra = EXTRAS[package]
+    return f"{package} is not installed; install it with `pip install 'adapler_jax[{extra}]'`"
+
+
+def raise_with_extra(error: ImportError) -> NoReturn:
+    """Raise an error of an import again, with the extra to install where there is one."""
+    if line := explain_missing_module(error):
+        raise ImportError(line, name=error.name) from error
+    raise error
+
+
+def import_engine(name: str) -> Any:
+    """Import a package that runs exported files.
+
+    OpenVINO reports its import over the network from a forked process. A fork can hang where JAX
+    runs threads, so there is no report in a process with JAX.
+
+    Raises:
+      ImportError: it is not installed; says how to install it.
+    """
+    hides_report = name == "openvino" and "jax" in sys.modules and TELEMETRY not in sys.modules
+    try:
+        if hides_report:
+            sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # its import fails
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise_with_extra(error)
+    finally:
+        if hides_report:
+            del sys.modules[TELEMETRY]
