@@ -40,7 +40,7 @@ from adapler_jax.export.onnx.settings import (
 )
 from adapler_jax.inference.prediction import Prediction, make_prediction
 from adapler_jax.inference.speedups import budget_of_speedup
-from adapler_jax.inference.texts import split_pairs
+from adapler_jax.inference.texts import check_batch_size, split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
 from adapler_jax.io.extras import import_engine
 from adapler_jax.metrics.classification import check_threshold, decide, softmax
@@ -223,9 +223,10 @@ class Classifier:
           A prediction for each text, in their order.
 
         Raises:
+          TypeError: texts or batch_size has another type.
           ValueError: an argument has another value, or the model is not calibrated.
         """
-        _check_batch_size(batch_size)
+        check_batch_size(batch_size)
         encoded = self._tokenize(encode_words, texts)
         found: dict[int, Prediction] = {}
         for row_B, logits_BC, kept_BL in self._run(encoded, batch_size, budget, speedup):
@@ -252,7 +253,7 @@ class Classifier:
         speedup: float | None = None,
     ) -> np.ndarray:
         """Return the probabilities of `predict`, float32 [texts, classes], with less overhead."""
-        _check_batch_size(batch_size)
+        check_batch_size(batch_size)
         tokens = self._tokenize(encode_tokens, texts)
         prob_MC = np.zeros((len(tokens), len(self.class_names)), np.float32)
         for row_B, logits_BC, _ in self._run(tokens, batch_size, budget, speedup):
@@ -311,13 +312,6 @@ class Classifier:
                 f"budget is {wrong[0]:g}; expected {lowest:g} to 1, the share of tokens to keep"
             )
         return np.broadcast_to(budget_M, (num_texts,))
-
-
-def _check_batch_size(batch_size: int) -> None:
-    """Raise ValueError unless a batch size is a whole number from 1."""
-    is_whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
-    if not is_whole or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r:.60}; expected a whole number from 1")
 
 
 def pad(rows: Sequence[Row]) -> dict[str, np.ndarray]:

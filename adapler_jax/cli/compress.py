@@ -94,7 +94,7 @@ def main() -> None:
 
 def read_more(source: str) -> list:
     """Return the texts of --unlabelled; a table has the columns of --column too."""
-    columns = [] if input_kind(source, None) == "txt" else _COLUMN.value
+    columns = [] if input_kind(source, None, has_format=False) == "txt" else _COLUMN.value
     return read_texts(None, source, columns=columns, log=print_note).texts
 
 

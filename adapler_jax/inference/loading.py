@@ -25,6 +25,7 @@ from adapler_jax.inference.drivers.buckets import bucket_sizes
 from adapler_jax.inference.engine import AUTO, Engine, TableSource, make_engine, prepare_params_for
 from adapler_jax.inference.model_kind import max_length_of
 from adapler_jax.inference.processes import check_process
+from adapler_jax.inference.texts import check_batch_size
 from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold
 from adapler_jax.pruning import Pruner, pruner_of_saved
@@ -155,19 +156,6 @@ def threshold_of(saved: Saved, threshold: float | None) -> float | None:
         path = saved.directory / CONFIG_FILE
         raise ValueError(f"{path}: extra.{THRESHOLD}: {error}") from error
     return None if used is None else float(used)
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Check a batch size from a user.
-
-    Raises:
-      TypeError: it is no whole number.
-      ValueError: it is below 1.
-    """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
-        raise TypeError(f"batch_size is {batch_size!r:.60}; expected a whole number, at least 1")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
 
 
 def check_request(batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Convert the texts that users give to lists of strings."""
+"""Convert the texts that users give to lists of strings, and check the size of their batches."""
 
 from collections.abc import Iterable, Mapping
 
@@ -73,3 +73,16 @@ def _pair_of(texts) -> tuple[str, ...]:
     if len(texts) != 2 or not all(isinstance(text, str) for text in texts):
         return ()
     return tuple(map(str, texts))
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Check a batch size from a user.
+
+    Raises:
+      TypeError: it is no whole number.
+      ValueError: it is below 1.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
+        raise TypeError(f"batch_size is {batch_size!r:.60}; expected a whole number, at least 1")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from adapler_jax.data.sources.formats import Options
-from adapler_jax.inference.loading import check_batch_size
 from adapler_jax.inference.long_texts import check_long_texts
+from adapler_jax.inference.texts import check_batch_size
 from adapler_jax.io.atomic_files import replacing_file
 from adapler_jax.serving.choice_columns import CHOICES
 from adapler_jax.serving.copied_columns import NONE, CopiedColumns, as_is, as_json, as_text

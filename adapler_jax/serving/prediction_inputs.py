@@ -36,21 +36,32 @@ def use_of(model) -> str:
 
 
 def input_kind(
-    source: str, kind: str | None, columns: Sequence[str] = (), *, use: str = CLASSES
+    source: str,
+    kind: str | None,
+    columns: Sequence[str] = (),
+    *,
+    use: str = CLASSES,
+    has_format: bool = True,
 ) -> str:
     """Return the kind of the input, one of KINDS.
+
+    Args:
+      source: a file, or STANDARD.
+      kind: that the user names; None to read it off the file's name.
+      columns: that the user names.
+      use: of the model.
+      has_format: whether the command has a flag --format for the kind, which messages then name.
 
     Raises:
       ValueError: the kind is unknown, or does not fit the columns.
     """
     if kind is None and source == STANDARD:
         kind = "txt"
-    kind = kind or kind_of(source, KINDS, advice="name it with --format")
+    advice = "name it with --format" if has_format else "give the file an ending of these"
+    kind = kind or kind_of(source, KINDS, advice=advice)
     if columns and kind == "txt":
-        raise ValueError(
-            "text lines have no columns; leave out --column, "
-            "or name the kind of table with --format"
-        )
+        other = ", or name the kind of table with --format" if has_format else ""
+        raise ValueError(f"text lines have no columns; leave out --column{other}")
     _check_columns(columns, use)
     return kind
 
@@ -77,7 +88,7 @@ def open_input(source: str, log: Callable[[str], None]) -> Iterator[BinaryIO]:
     """
     if source == STANDARD:
         if sys.stdin is None:
-            raise ValueError("standard input is closed; give --input=FILE")
+            raise ValueError("standard input is closed; give a file")
         if sys.stdin.isatty():
             log("reading from the terminal; Ctrl-D on a line of its own ends the input")
         yield sys.stdin.buffer

@@ -37,7 +37,7 @@ def read_texts(
       ValueError: the file is not as expected.
       OSError: the file cannot be read.
     """
-    kind = input_kind(source, None, columns)
+    kind = input_kind(source, None, columns, has_format=False)
     usual = usual_columns(None) if model is None else usual_of(model, CLASSES)
     where = "standard input" if source == "-" else source
     if label_column and kind == "txt":

@@ -198,7 +198,7 @@ def test_closed_standard_streams_are_missed_where_they_are_needed_only(
         monkeypatch.setattr(sys, name, None)
     assert run(tiny_classifier, source, tmp_path / "out.csv", log=print_note) == len(TEXTS)
     assert len(read_rows(tmp_path / "out.csv")) == len(TEXTS)
-    with pytest.raises(ValueError, match="standard input is closed; give --input=FILE"):
+    with pytest.raises(ValueError, match="standard input is closed; give a file"):
         run(tiny_classifier, "-", tmp_path / "more.csv")
     for options in ({}, {"output": tmp_path / "more.csv", "explain": True}):
         with pytest.raises(

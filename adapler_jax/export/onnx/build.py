@@ -28,7 +28,7 @@ from adapler_jax.export.onnx.layers import (
     feed_forward,
 )
 from adapler_jax.export.onnx.linear import linear
-from adapler_jax.export.onnx.ranges import Ranges, state_ranges
+from adapler_jax.export.onnx.ranges import Ranges, end_tokens, state_ranges
 from adapler_jax.export.onnx.rules import NO_VALUES, RULES, score_states
 from adapler_jax.export.onnx.settings import (
     BUDGET,
@@ -155,7 +155,9 @@ def build_model(
         calibration = read_calibration(saved.directory, len(pruner.sites))
     walk = _start(graph, saved)
     sites = _sites(graph, saved, pruner, calibration)
-    ranges = None if weight_bits is None else state_ranges(saved.params["encoder"], config)
+    ranges = None
+    if weight_bits is not None:
+        ranges = state_ranges(saved.params["encoder"], config, end_tokens(saved.directory))
     for layer in range(config.num_layers):
         _run_layer(walk, saved, sites, layer, ranges)
     outputs = HEADS[saved.head.name](walk, saved)

@@ -1,19 +1,24 @@
 """Find how large the inputs of BERT's linear maps become.
 
 A few columns of the states are large for every token, and a few tokens are large inside of a
-feed-forward half, whatever the text: random tokens show them.
+feed-forward half, whatever the text: random tokens show them. [CLS] and [SEP] are often such
+tokens.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adapler_jax.data.tokenization.tokenizers import load_core
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.base import attend, embed_batch, scan_layers
 from adapler_jax.nn import ACTIVATIONS, linear
 from adapler_jax.types import EncoderConfig, Params
+from adapler_jax.weights.saved_tokenizer import TOKENIZER_FILE
 
 SEED = 0
 NUM_TEXTS, MAX_LENGTH = 16, 64
@@ -29,16 +34,26 @@ class Ranges(NamedTuple):
     token_ratio: np.ndarray
 
 
-def state_ranges(params: Params, config: EncoderConfig) -> Ranges:
+def end_tokens(directory: Path) -> list[int]:
+    """Return the ids of [CLS] and [SEP] of a saved model; nothing for one without a tokenizer."""
+    if not (directory / TOKENIZER_FILE).exists():
+        return []
+    return load_core(directory).encode("").ids
+
+
+def state_ranges(params: Params, config: EncoderConfig, ends: Sequence[int] = ()) -> Ranges:
     """Return the ranges of the states of NUM_TEXTS texts of random tokens; none is dropped.
 
     Args:
       params: of the encoder.
       config: of the encoder, of BERT's family.
+      ends: ids of [CLS] and [SEP], the first and last token of a text; empty for random ones.
     """
     encoder = encoder_of(config)
     length = min(MAX_LENGTH, config.num_positions)
     token_BL = np.random.default_rng(SEED).integers(config.vocab_size, size=(NUM_TEXTS, length))
+    if ends:
+        token_BL[:, 0], token_BL[:, -1] = ends
 
     def largest(hidden_BLD):
         """Return the range of each column."""
