@@ -5,24 +5,25 @@
     python -m benchmarks.peers --shape=base --length=128 [--peers torch] [--speedup=3.3 --mixed]
     python -m benchmarks.peers ... --exported
 
-RUN is a finished run. Its fine-tuned model is the dense model of every system. Its test split
-gives the
-sentences: a seeded sample, tokenized in advance, in arrival order. With --shape only the dense
-  model is compared, of those sizes, on random weights and texts of one length, without a score;
-  --speedup adds an AdapLeR model whose thresholds drop tokens to this FLOPs speedup, and --mixed
-  takes texts of half the length to all of it. --exported adds our models as ONNX files in ONNX
-  Runtime, in float32 and int8, and in OpenVINO, and the program of their folder in torch.
-  `pip install -r requirements-baselines.txt` installs the baselines; the command names those that
-  are not installed and continues without them. Every system gets the same batches. Baselines pad
-  them to the longest text, ours to its own few lengths. All use as many threads as the process has
-  cores, or --threads.
+RUN is a finished run. Its fine-tuned model is the dense model of every system. Its test split gives
+the sentences: a seeded sample, tokenized in advance, in arrival order. With --shape only the dense
+model is compared, of those sizes, on random weights and texts of one length, without a score;
+--speedup adds an AdapLeR model whose thresholds drop tokens to this FLOPs speedup, and --mixed
+takes texts of half the length to all of it. --exported adds our models as ONNX files in ONNX
+Runtime, in float32 and int8, and in OpenVINO, and the program of their folder in torch.
+
+`pip install -r requirements-baselines.txt` installs the baselines; the command names those that are
+not installed and continues without them. Every system gets the same batches. Baselines pad them to
+the longest text, ours to its own few lengths. All use as many threads as the process has cores, or
+--threads.
 
 Each baseline runs in a process of its own. Systems take turns, all batches of a round each.
 `p50_ms`, `p95_ms` and `p99_ms` are of a batch, over batches and rounds. `sentences_per_s` uses
 each batch's median. `agreement` is the fraction of --num-scored-texts sentences with the label of
-torch in float32. `vs_` are ratios of sentences a second: to the fastest baseline in float32, to
-the fastest baseline of any dtype, and to our dense model with the same operands: by the faster of
-its two drivers, or exported in the same engine.
+the dense model by torch in float32, and `float32_agreement` with the label of the same model in
+float32 by the same engine. `vs_` are ratios of sentences a second: to the fastest baseline in
+float32, to the fastest baseline of any dtype, and to our dense model with the same operands: by the
+faster of its two drivers, or exported in the same engine.
 
 Not measured: torch.compile, which compiles again for new lengths; weights that are int8 at rest
 only.
@@ -40,18 +41,14 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from adapler_jax.cli.console import exit_on_user_error
-from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.data.batching.tokenized import Tokenized
-from adapler_jax.evaluation.models import evaluate_model
 from adapler_jax.inference.autotune.workloads import check_names
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import write_results
-from adapler_jax.metrics.classification import METRICS
-from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import COMPUTE_DTYPES
-from adapler_jax.weights.save import Saved
 from benchmarks.models import MODELS
 from benchmarks.peer_runs import Run, load_run, random_run
+from benchmarks.peer_scores import score_columns
 from benchmarks.peer_systems import (
     PACKAGES,
     REQUIREMENTS,
@@ -82,50 +79,8 @@ COLUMNS = (
     "vs_our_dense",
     "test_score",
     "agreement",
+    "float32_agreement",
 )
-
-
-def flops_speedup(run: Run, saved: Saved, rows, *, batch_size: int) -> float:
-    """Return dense over pruned operations of some test texts, true token counts."""
-    batches = [
-        pad_batch(*take(run.test, part), length=run.lengths[-1], batch_size=batch_size)
-        for part in chunks(rows, batch_size)
-    ]
-    pruner = pruner_of_saved(saved)
-    return evaluate_model(
-        saved.params,
-        saved.config,
-        pruner,
-        batches,
-        buckets=run.buckets,
-        dense_config=run.models["dense"].config,
-    ).flops_speedup
-
-
-def score_columns(run: Run, benches: Sequence[Bench], rows, *, batch_size: int) -> list[dict]:
-    """Return the columns from labelled texts by system; no agreement without torch."""
-    texts = take(run.test, rows)
-    names = [name for bench in benches for name in bench.names()]
-    predicted = [labels for bench in benches for labels in bench.predict(texts, batch_size)]
-    is_reference = [(name["package"], name["dtype"]) == ("torch", "float32") for name in names]
-    reference = predicted[is_reference.index(True)] if any(is_reference) else None
-    speedups = {"dense": 1.0} | {
-        name: flops_speedup(run, saved, rows, batch_size=batch_size)
-        for name, saved in run.models.items()
-        if name != "dense"
-    }
-    return [
-        name
-        | {
-            "test_score": METRICS[run.metric](labels, run.test.labels[rows])
-            if run.metric
-            else None,
-            "agreement": None if reference is None else float(np.mean(labels == reference)),
-            "flops_speedup": speedups[name["method"]],
-            "num_scored_texts": len(rows),
-        }
-        for name, labels in zip(names, predicted, strict=True)
-    ]
 
 
 def time_columns(
