@@ -132,3 +132,36 @@ def test_a_measurement_quotes_its_record(cells):
         assert float(cells[1].rstrip("x")) == round(row["flops_speedup"], 1)
     int8 = float(cells[4])
     assert float(cells[6].rstrip("x")) == pytest.approx(float(cells[2]) / int8, abs=0.06)
+
+
+def test_the_table_of_a_trained_model_quotes_its_record():
+    rows = json.loads((RESULTS / "peers-exported-mrpc.json").read_text())["rows"]
+    lines = re.findall(r"^\| (OpenVINO|ONNX Runtime|exported), (\S+) \|(.*)\|$", PAGE, re.MULTILINE)
+    assert len(lines) == 5
+    engines = {
+        "OpenVINO": ("openvino", ""),
+        "ONNX Runtime": ("onnxruntime", "fused"),
+        "exported": ("adapler_jax", "onnxruntime"),
+    }
+    for system, method, rest in lines:
+        single, batched = (
+            row
+            for row in rows
+            if (row["package"], row["engine"]) == engines[system]
+            and (row["method"], row["dtype"]) == (method, "int8")
+        )
+        speedup, score, kept, single_ms, batched_ms = (
+            cell.strip(" x%") for cell in rest.split("|")
+        )
+        assert float(speedup) == round(single["flops_speedup"], 1)
+        assert score == f"{100 * single['test_score']:.1f}"
+        assert float(kept) == pytest.approx(100 * single["float32_agreement"], abs=0.051)
+        assert float(single_ms) == pytest.approx(single["p50_ms"], rel=0.02)
+        assert float(batched_ms) == pytest.approx(batched["p50_ms"], rel=0.01)
+    (torch_1, torch_32) = (row["p50_ms"] for row in rows if row["package"] == "torch")
+    scores = {
+        row["method"]: f"{100 * row['test_score']:.1f}" for row in rows if row["dtype"] == "float32"
+    }
+    text = " ".join(PAGE.split())
+    assert f"In float32, torch takes {torch_1:.1f} ms for a pair and {torch_32:.0f} ms" in text
+    assert f"adapt-2x has {scores['adapt-2x']} and adapt-3x {scores['adapt-3x']}" in text
