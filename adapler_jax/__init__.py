@@ -71,8 +71,10 @@ def __getattr__(name: str) -> Any:
     try:
         module = importlib.import_module(_MODULES[name])
     except ImportError as error:
-        importlib.import_module("adapler_jax.io.extras").raise_with_extra(error)
-        raise
+        line = importlib.import_module("adapler_jax.io.extras").explain_missing_module(error)
+        if line is None:
+            raise
+        raise ImportError(line, name=error.name) from error
     value = getattr(module, name)
     globals()[name] = value
     return value

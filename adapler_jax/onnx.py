@@ -72,8 +72,8 @@ class _OnnxRuntime:
         """Load a file; None takes a thread for each core."""
         if dtype != FLOAT32:
             raise ValueError(
-                f"dtype is {dtype!r}; a file for {ONNXRUNTIME} has its own: export an int8 file, "
-                f"or take engine={OPENVINO!r}"
+                f"dtype is {dtype!r}; expected {FLOAT32} with {ONNXRUNTIME}, whose files have a "
+                f"dtype of their own; {' and '.join(HINTS)} are for engine={OPENVINO!r}"
             )
         onnxruntime = import_engine(ONNXRUNTIME)
         options = onnxruntime.SessionOptions()
@@ -124,6 +124,22 @@ class _Kind(NamedTuple):
     file_name: str
 
 
+def _load_engine(kind: _Kind, path: Path, num_threads: int | None, dtype: str) -> _Engine:
+    """Load a file in an engine.
+
+    Raises:
+      ValueError: the file is damaged, or the dtype is wrong.
+      ImportError: the engine is not installed.
+    """
+    try:
+        return kind.load(path, num_threads, dtype)
+    except (ImportError, ValueError):
+        raise
+    except Exception as error:  # the engines share no class of errors
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged; export it again ({reason:.200})") from error
+
+
 ENGINES = {
     ONNXRUNTIME: _Kind(_OnnxRuntime, ONNX, MODEL_FILE),
     OPENVINO: _Kind(_OpenVino, OPENVINO, OPENVINO_FILE),
@@ -161,7 +177,8 @@ class Classifier:
         Args:
           directory: with the tokenizer and the folder `onnx` or `openvino`.
           engine: "onnxruntime", or "openvino", which runs at the trained thresholds.
-          file_name: in the folder `onnx`, as model_qint8_avx512_vnni.onnx; None for float32.
+          file_name: in the engine's folder, as model_qint8_avx512_vnni.onnx; None for model.onnx or
+            openvino_model.xml.
           num_threads: of the engine; None for all cores.
           dtype: of the products' operands in OpenVINO: "float32", or "bfloat16", which is fast on
             processors with units for it. Its scores are rounded, so a text can keep other tokens.
@@ -180,7 +197,7 @@ class Classifier:
         path = directory / kind.folder / (file_name or kind.file_name)
         if not path.is_file():
             raise ValueError(f"{path} is missing; write it with `{EXPORT_COMMAND}{kind.folder}`")
-        loaded = kind.load(path, num_threads, dtype)
+        loaded = _load_engine(kind, path, num_threads, dtype)
         settings = _read_settings(loaded.facts, path)
         _check_digests(settings, directory, path)
         tokenizer, side = load_core_and_side(directory)

@@ -161,6 +161,18 @@ def test_a_missing_file_names_the_command(tmp_path):
         runtime.Classifier.load(directory, engine="tensorrt")
 
 
+def test_a_damaged_file_is_named(tmp_path):
+    directory = save_tiny(tmp_path / "model", "adapler")
+    adapler_jax.export_onnx(directory).write_bytes(b"no model")
+    with pytest.raises(ValueError, match="model.onnx is damaged; export it again"):
+        runtime.Classifier.load(directory)
+
+
+def test_a_dtype_is_openvino_s(exported_dir):
+    with pytest.raises(ValueError, match="dtype is 'bfloat16'; expected float32 with onnxruntime"):
+        runtime.Classifier.load(exported_dir, dtype="bfloat16")
+
+
 def test_a_calibration_after_the_export_is_noticed(tmp_path):
     directory = save_calibrated(tmp_path / "model")
     calibrate(directory, (0.4, 0.7, 1.0), mode=FIXED)

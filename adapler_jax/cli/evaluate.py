@@ -30,7 +30,7 @@ from adapler_jax.serving.run_examples import example_answers, example_texts, is_
 from adapler_jax.training.baselines import BASELINES
 from adapler_jax.training.evaluation import compare_operands, evaluate_run
 from adapler_jax.training.finished import check_saving, load_fastest, save_threshold
-from adapler_jax.training.loaded_run import load_finished_run
+from adapler_jax.training.loaded_run import FinishedRun, load_finished_run
 
 FLAGS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(
@@ -104,12 +104,25 @@ def main() -> None:
     print_rows(rows, details=_DETAILS.value)
     record = results_record(rows, command=command_line(typed_command()))
     write_json(workdir / "evaluation.json", record, checksum=True)
-    write_scores(finished.models, record)
+    write_cards(finished, record)
     if _SAVE.value:
         threshold = next(row["threshold"] for row in rows if row["method"] == _SAVE.value)
         path = save_threshold(workdir, _SAVE.value, threshold)
         print_note(f"threshold {threshold:.3f} saved in {path}")
     show_examples(workdir)
+
+
+def write_cards(finished: FinishedRun, record: dict) -> None:
+    """Write the scores into the cards of the models, but for one with a threshold to be saved.
+
+    Scores of validation are left out where the run has test texts.
+    """
+    models = {name: saved for name, saved in finished.models.items() if name != _SAVE.value}
+    splits = finished.task.eval_splits
+    rows = [row for row in record["rows"] if row["split"] in splits]
+    write_scores(models, record | {"rows": rows}, log=print_note)
+    if _SAVE.value:
+        print_note(f"the card of {_SAVE.value} gets its scores by the next `adapler evaluate`")
 
 
 def parse_budgets(texts: Sequence[str]) -> list[float]:

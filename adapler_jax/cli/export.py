@@ -86,7 +86,7 @@ _BUCKETS = flags.DEFINE_list(
 )
 
 
-FORMATS = (  # that each flag is for
+FORMATS = (  # the flags, each with its formats
     *((holder, (JAX,)) for holder in (_DRIVER, _BUCKETS)),
     *((holder, (ONNX,)) for holder in (_QUANTIZE, _OPERATORS)),
     *((holder, (ONNX, OPENVINO)) for holder in (_DATA, _COLUMN, _LABEL)),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -27,6 +26,7 @@ from adapler_jax.evaluation.certificate import (
     check_promise,
 )
 from adapler_jax.evaluation.escalation import MeasuredTexts, certify_escalation
+from adapler_jax.evaluation.full_model import escalation_of, keep_full, load_full_model
 from adapler_jax.evaluation.models import lengths_of
 from adapler_jax.evaluation.shares import budget_shares, ranked_shares
 from adapler_jax.evaluation.task_texts import (
@@ -42,9 +42,7 @@ from adapler_jax.inference.calibration import (
     ESCALATIONS,
     FIXED,
     FULL,
-    FULL_IS_MISSING,
     MODES,
-    OWN,
     THRESHOLDS,
     Calibration,
     check_budgets,
@@ -52,19 +50,13 @@ from adapler_jax.inference.calibration import (
 )
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import threshold_of
-from adapler_jax.io.atomic_directories import (
-    atomic_directory,
-    copy_entries,
-    have_equal_files,
-    recover,
-)
 from adapler_jax.io.atomic_files import remove_file
 from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.io.provenance import device_name
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import Batch
 from adapler_jax.weights.card import set_card_part
-from adapler_jax.weights.config import CALIBRATION_FILE, EXPORT_FOLDERS, FULL_FOLDER, MODEL_FILES
+from adapler_jax.weights.config import CALIBRATION_FILE
 from adapler_jax.weights.save import Saved, load_model
 from adapler_jax.weights.students import full_config
 
@@ -132,7 +124,7 @@ def calibrate_model(
     label_of = labels_by_text(texts, labels, saved.class_names)
     if len(halves[0]) + len(halves[1]) < len(texts):
         log("equal texts count once")
-    full = _full_model(saved, reference, _earlier_calibration(saved, log), log)
+    full = load_full_model(saved, reference, _earlier_calibration(saved, log), texts, log=log)
     classifier = Classifier.load(directory)
     sample = halves[0][: _sample_size(classifier.max_length)]
     parts = [functools.partial(make_task_texts, classifier, half, label_of) for half in halves]
@@ -140,7 +132,7 @@ def calibrate_model(
     with Heartbeat(lambda: f"calibrating and measuring {len(budgets)} budgets", log=log):
         calibration = _calibrate(saved, make_batches(classifier, sample), budgets, dtype, mode=mode)
         calibration = _judged(calibration, saved, full, promise, parts=parts, dtype=dtype, log=log)
-    _keep_full(calibration, full, saved.directory)
+    keep_full(calibration, full, saved.directory)
     log(f"wrote {calibration.write(saved.directory)}")
     set_card_part(saved.directory, card_section(calibration))
     if latency is not None:
@@ -172,7 +164,7 @@ def _judged(
         return calibration
     ordering = None
     if promise.escalates_to != NONE:
-        escalates_to = _escalation(promise, saved, full, log)
+        escalates_to = escalation_of(promise.escalates_to, saved, full, log)
         ordering = measure(parts[0]()).at(calibration.budgets)._replace(escalates_to=escalates_to)
         held_out = held_out._replace(escalates_to=escalates_to)
     found = _certify(promise, ordering, held_out.at(calibration.budgets), log)
@@ -183,55 +175,6 @@ def _judged(
         "dtype": jnp.dtype(dtype).name,
     }
     return dataclasses.replace(calibration, certificate=certificate)
-
-
-def _escalation(promise: Promise, saved: Saved, full: Saved, log: Callable[[str], None]) -> str:
-    """Return what uncertain texts run again on: what the promise says, if there is a full model."""
-    if promise.escalates_to != FULL or full is saved:
-        return OWN
-    if threshold_of(full, None) != threshold_of(saved, None):
-        log("the full model has another decision threshold, so no text runs again on it")
-        return OWN
-    return FULL
-
-
-def _full_model(
-    saved: Saved, reference, earlier: Calibration | None, log: Callable[[str], None]
-) -> Saved:
-    """Return the model that answers are compared with; `saved` where it is no other one.
-
-    Raises:
-      ValueError: it has other classes, another vocabulary or length, or fewer layers; or it is
-        missing.
-    """
-    kept = saved.directory / FULL_FOLDER
-    if reference is None and recover(kept).exists():
-        reference = kept
-    if reference is None:
-        if earlier is not None and earlier.needs_full:
-            raise ValueError(FULL_IS_MISSING)
-        return saved
-    full = load_model(reference)
-    log(f"answers are compared with the full model {reference}")
-    for name, own, other in (
-        ("classes", saved.class_names, full.class_names),
-        ("tokens in its vocabulary", saved.config.vocab_size, full.config.vocab_size),
-        ("max_length", saved.max_length, full.max_length),
-    ):
-        if own != other:
-            raise ValueError(f"{name} of the full model {reference}: {other}; of this model: {own}")
-    if full.config.num_layers < saved.config.num_layers:
-        raise ValueError(f"the full model {reference} has fewer layers than this model")
-    return full
-
-
-def _keep_full(calibration: Calibration, full: Saved, directory: pathlib.Path) -> None:
-    """Copy the full model into a model's directory, if its certificate runs texts again on it."""
-    kept = directory / FULL_FOLDER
-    if calibration.needs_full and not have_equal_files(kept, full.directory, MODEL_FILES):
-        remove_file(directory / CALIBRATION_FILE)  # its certificate is about another full model
-        with atomic_directory(kept) as partial:
-            copy_entries(full.directory, partial, skip=(FULL_FOLDER, *EXPORT_FOLDERS))
 
 
 def check_request(

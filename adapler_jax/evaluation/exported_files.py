@@ -49,11 +49,11 @@ def measure_export(
       ValueError: as `checked_labels`, or the file's integers overflow on this processor.
       ImportError: the engine is not installed.
     """
-    path = Path(path).expanduser()
+    path = Path(path).expanduser().absolute()
+    engine = engine_of(path)
     directory = path.parent.parent
     label_M = checked_labels(directory, texts, labels)
     _check_processor(path)
-    engine = engine_of(path)
     exported = onnx.Classifier.load(directory, engine=engine, file_name=path.name, dtype=dtype)
     log(f"comparing {path.name} with the library on {len(texts):,} texts")
     library = Classifier.load(directory)
@@ -86,10 +86,10 @@ def engine_of(path: Path) -> str:
       ValueError: no export writes into this folder.
     """
     for name, kind in onnx.ENGINES.items():
-        if kind.folder == path.parent.name:
+        if kind.folder == path.parent.name and Path(kind.file_name).suffix == path.suffix:
             return name
-    folders = " or ".join(kind.folder for kind in onnx.ENGINES.values())
-    raise ValueError(f"{path} is in no folder of an export; expected {folders}")
+    files = " or ".join(f"{kind.folder}/{kind.file_name}" for kind in onnx.ENGINES.values())
+    raise ValueError(f"{path} is no exported file; expected a path as {files}")
 
 
 def _check_processor(path: Path) -> None:

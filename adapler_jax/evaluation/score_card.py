@@ -1,15 +1,14 @@
 """Write the scores of an evaluation into the cards of the models."""
 
-import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from adapler_jax.evaluation.score_tables import difference_cell, time_cells
 from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
 from adapler_jax.io.messages import one_line
-from adapler_jax.io.plain import plain
 from adapler_jax.io.records import write_json
-from adapler_jax.weights.card import EVALUATION, PIPELINES, RESULTS, set_card_part
+from adapler_jax.weights.card import EVALUATION, PIPELINES, RESULTS, set_card_part, yaml_scalar
 from adapler_jax.weights.config import SCORES_FILE
 from adapler_jax.weights.save import Saved
 
@@ -21,11 +20,14 @@ has its paired standard error. FLOPs count true tokens. Times include padding bu
 {table}"""
 
 
-def write_scores(models: Mapping[str, Saved], record: dict[str, Any]) -> None:
+def write_scores(
+    models: Mapping[str, Saved], record: dict[str, Any], *, log: Callable[[str], None]
+) -> None:
     """Write the rows of each model into its folder and its card.
 
     Args:
       models: by name.
+      log: receives a note on a folder that cannot be written.
       record: of `results_record`, with rows of `evaluate_run`. Rows of other models, and of
         budgets, are left out.
     """
@@ -34,11 +36,14 @@ def write_scores(models: Mapping[str, Saved], record: dict[str, Any]) -> None:
         own = [row for row in rows if row["method"] == name]
         if not own:
             continue
-        write_json(saved.directory / SCORES_FILE, record | {"rows": own})
-        set_card_part(saved.directory, score_section(own, rows, record), part=EVALUATION)
-        if saved.head.name in PIPELINES:
-            results = hub_results(own, PIPELINES[saved.head.name])
-            set_card_part(saved.directory, results, part=RESULTS)
+        try:
+            write_json(saved.directory / SCORES_FILE, record | {"rows": own})
+            set_card_part(saved.directory, score_section(own, rows, record), part=EVALUATION)
+            if saved.head.name in PIPELINES:
+                results = hub_results(own, PIPELINES[saved.head.name])
+                set_card_part(saved.directory, results, part=RESULTS)
+        except OSError as error:
+            log(f"the scores of {name} are not in its card: {error}")
 
 
 def score_section(own: Sequence[dict], rows: Sequence[dict], record: dict[str, Any]) -> str:
@@ -52,7 +57,7 @@ def score_section(own: Sequence[dict], rows: Sequence[dict], record: dict[str, A
     lines = [_cells(row, rows) for row in own]
     titles = list(dict.fromkeys(title for line in lines for title in line))
     table = [titles, ["---"] * len(titles)]
-    table += [[line.get(title, "") for title in titles] for line in lines]
+    table += [[line.get(title, "").replace("|", "\\|") for title in titles] for line in lines]
     return SECTION.format(
         command=one_line(record["command"]),
         device=record["device"],
@@ -81,25 +86,26 @@ def _cells(row: dict, rows: Sequence[dict]) -> dict[str, str]:
 
 
 def hub_results(own: Sequence[dict], pipeline: str) -> str:
-    """Return the scores of a model as the Hugging Face Hub lists them, in YAML."""
-    lines = ["model-index:", f"- name: {_quoted(own[0]['task'])}", "  results:"]
-    for row in own:
+    """Return the scores of a model as the Hugging Face Hub lists them, in YAML.
+
+    A score that is no number is left out.
+    """
+    rows = [row for row in own if math.isfinite(row["test_score"])]
+    if not rows:
+        return ""
+    lines = ["model-index:", f"- name: {yaml_scalar(own[0]['task'])}", "  results:"]
+    for row in rows:
         lines += [
             "  - task:",
             f"      type: {pipeline}",
             "    dataset:",
-            f"      name: {_quoted(row['task'])}",
-            f"      type: {_quoted(row['task'])}",
-            f"      split: {_quoted(row['split'])}",
+            f"      name: {yaml_scalar(row['task'])}",
+            f"      type: {yaml_scalar(row['task'])}",
+            f"      split: {yaml_scalar(row['split'])}",
             "    metrics:",
-            f"    - type: {_quoted(row['metric'])}",
-            f"      value: {_quoted(row['test_score'])}",
+            f"    - type: {yaml_scalar(row['metric'])}",
+            f"      value: {yaml_scalar(row['test_score'])}",
             "    - type: flops_speedup",
-            f"      value: {_quoted(row['flops_speedup'])}",
+            f"      value: {yaml_scalar(row['flops_speedup'])}",
         ]
     return "\n".join(lines)
-
-
-def _quoted(value: str | float) -> str:
-    """Return a text or number as YAML reads it."""
-    return json.dumps(plain(value))

@@ -13,7 +13,7 @@ import functools
 import itertools
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from adapler_jax.io.atomic_directories import recover
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.pruning.budgets import SHARES, VALUES, with_calibration
 from adapler_jax.types import Batch, Params
-from adapler_jax.weights.config import CALIBRATION_FILE, FULL_FOLDER
+from adapler_jax.weights.config import CALIBRATION_FILE, FULL_FOLDER, MODEL_FILES
 
 FORMAT = 1
 MODES = THRESHOLDS, FIXED = ("thresholds", "fixed")
@@ -32,6 +32,7 @@ Budget = float | Sequence[float] | np.ndarray | None  # of a request: one, or on
 ADVICE = "calibrate the model again"
 # Uncertain texts run again on the full model, or on the same model with all tokens.
 FULL, OWN = ESCALATIONS = ("full", "own")
+FULL_OPTIONS = ("autotune_table", "buckets", "driver")
 FULL_IS_MISSING = (
     "the certificate runs uncertain texts again on the full model, which is missing: copy the "
     f"folder {FULL_FOLDER} next to {CALIBRATION_FILE}, or calibrate the model again with "
@@ -172,20 +173,45 @@ class Request(NamedTuple):
 
 
 def full_loader(
-    load: Callable, directory: pathlib.Path, calibration: Calibration | None, dtype: str
+    load: Callable,
+    directory: pathlib.Path,
+    calibration: Calibration | None,
+    dtype: str,
+    options: Mapping[str, Any],
 ) -> Callable[[], Any] | None:
     """Return a function that loads a certificate's full model once; None without such a model.
 
+    Where another model replaces the full model before the function's first call, the call raises a
+    ValueError: the certificate is not about that model.
+
     Args:
-      load: a function (directory, dtype=...) -> model.
+      load: a function (directory, **options) -> model.
       directory: of the certified model.
       calibration: of that model.
       dtype: of the operands of the encoder's products.
+      options: of `load` for the certified model; the full model gets FULL_OPTIONS of them.
     """
+    shared = {name: options[name] for name in FULL_OPTIONS if name in options}
     kept = directory / FULL_FOLDER
     if calibration is None or not calibration.needs_full or not recover(kept).exists():
         return None
-    return functools.cache(functools.partial(load, kept, dtype=dtype))
+    before = _versions(kept)
+
+    @functools.cache
+    def load_full():
+        """Load the model."""
+        if _versions(kept) != before:
+            raise ValueError(f"another model is in {kept} since this one was loaded; load it again")
+        return load(kept, dtype=dtype, **shared)
+
+    return load_full
+
+
+def _versions(directory: pathlib.Path) -> list[tuple[int, int, int]]:
+    """Return numbers that are others once a file of a model is written again."""
+    paths = [directory / name for name in MODEL_FILES]
+    found = [path.stat() for path in paths if path.exists()]
+    return [(entry.st_ino, entry.st_size, entry.st_mtime_ns) for entry in found]
 
 
 def certified_request(

@@ -138,7 +138,7 @@ class Classifier(Portable):
             truncation_side=truncation_side_of(saved, loaded.tokenizer_side),
             calibration=calibration,
             drift=None if calibration is None else calibration.monitor(),
-            load_full=full_loader(cls.load, saved.directory, calibration, loaded.dtype),
+            load_full=full_loader(cls.load, saved.directory, calibration, loaded.dtype, options),
         )
 
     def warm_up(self, batch_size: int = 32) -> float:

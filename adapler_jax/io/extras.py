@@ -2,7 +2,9 @@
 
 import importlib
 import sys
-from typing import Any, NoReturn
+from typing import Any
+
+from adapler_jax.io.messages import one_line
 
 TELEMETRY = "openvino_telemetry"  # a package that OpenVINO does without
 
@@ -40,15 +42,10 @@ def explain_missing_module(error: ImportError) -> str | None:
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         return None
-    extra = EXTRAS[package]
-    return f"{package} is not installed; install it with `pip install 'adapler_jax[{extra}]'`"
-
-
-def raise_with_extra(error: ImportError) -> NoReturn:
-    """Raise an error of an import again, with the extra to install where there is one."""
-    if line := explain_missing_module(error):
-        raise ImportError(line, name=error.name) from error
-    raise error
+    found = f"cannot be imported ({one_line(str(error))})"
+    if isinstance(error, ModuleNotFoundError):
+        found = "is not installed"
+    return f"{package} {found}; install it with `pip install 'adapler_jax[{EXTRAS[package]}]'`"
 
 
 def import_engine(name: str) -> Any:
@@ -66,7 +63,10 @@ def import_engine(name: str) -> Any:
             sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # its import fails
         return importlib.import_module(name)
     except ImportError as error:
-        raise_with_extra(error)
+        line = explain_missing_module(error)
+        if line is None:
+            raise
+        raise ImportError(line, name=error.name) from error
     finally:
         if hides_report:
             del sys.modules[TELEMETRY]

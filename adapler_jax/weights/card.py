@@ -22,9 +22,9 @@ from adapler_jax.weights.torch_model import MODELING_FILE
 
 CARD_FILE = "README.md"
 BASE_MODEL = "base_model"  # entry of a saved model's extra: a name on the Hugging Face hub
-# Parts of a card, by what writes them. An evaluation writes the second one into the front matter.
+# Parts of a card, by what writes them.
 CALIBRATION, EVALUATION, EXPORT = "calibration", "evaluation", "export"
-RESULTS = "results"
+RESULTS = "results"  # of an evaluation, in the front matter
 FRONT_MATTER_END = "---\n\n"
 # Around a part, and the file that it is of.
 NOTE = "Written by {writer}; the next one replaces it."
@@ -101,10 +101,15 @@ def front_matter(section: dict[str, Any]) -> str:
         lines.append(f"pipeline_tag: {PIPELINES[section['head']]}")
     base_model = section["extra"].get(BASE_MODEL)
     if isinstance(base_model, str) and HUB_NAME.fullmatch(base_model):
-        lines.append(f"base_model: {base_model}")
+        lines.append(f"base_model: {yaml_scalar(base_model)}")
     if not is_dense(section):
         lines += ["tags:", "- token-pruning", f"- {section['pruner']}"]
     return "\n".join(["---", *lines, "---"])
+
+
+def yaml_scalar(value: str | float) -> str:
+    """Return a text or number as YAML and JSON read it."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def is_dense(section: dict[str, Any]) -> bool:
@@ -222,6 +227,8 @@ def _insert(card: str, added: str, *, part: str) -> str:
 def with_kept_parts(card: str, directory: Path, partial: Path, section: dict[str, Any]) -> str:
     """Return a new card with the parts of the previous card that are still right.
 
+    Scores of other settings are removed.
+
     Args:
       card: of the new model.
       directory: of the previous model.
@@ -233,9 +240,10 @@ def with_kept_parts(card: str, directory: Path, partial: Path, section: dict[str
     if not kept:
         return card
     previous = read_json(directory / CONFIG_FILE).get(SECTION, {})
-    is_kept = is_own_card(directory, previous) and (
-        json.loads(json.dumps(section)).items() <= previous.items()
-    )
+    has_equal_settings = json.loads(json.dumps(section)).items() <= previous.items()
+    if not has_equal_settings:
+        (partial / SCORES_FILE).unlink(missing_ok=True)
+    is_kept = has_equal_settings and is_own_card(directory, previous)
     text = _text_of(directory / CARD_FILE) if is_kept else ""
     for part in kept:
         for found in PARTS[part].findall(text):

@@ -109,7 +109,7 @@ def save_model(
 ) -> Path:
     """Write a model directory in one step: after a failure it has the previous model.
 
-    It keeps other files, a README.md that a user wrote or changed, a calibration of equal weights.
+    It keeps other files, a README.md that a user changed, and the derived files of equal weights.
 
     Args:
       directory: to write; new, empty, or with a saved model.

@@ -140,3 +140,24 @@ def test_answers_are_not_measured(tmp_path):
     directory = save_tiny(tmp_path / "model", "adapler", head=SPAN)
     with pytest.raises(ValueError, match="does not classify texts, so"):
         adapler_jax.measure_export(adapler_jax.export_onnx(directory), TEXTS)
+
+
+@pytest.mark.parametrize("name", ["config.json", "onnx/model.xml", "openvino/openvino_model.bin"])
+def test_another_file_is_named(model_dir, name):
+    with pytest.raises(ValueError, match="is no exported file; expected a path as onnx/model.onnx"):
+        adapler_jax.measure_export(model_dir / name, TEXTS)
+
+
+def test_a_path_may_be_relative_to_its_folder(model_dir, monkeypatch):
+    path = adapler_jax.export_onnx(model_dir)
+    monkeypatch.chdir(path.parent)
+    assert adapler_jax.measure_export("model.onnx", TEXTS).agreement == 1.0
+
+
+def test_damaged_numbers_are_written_anew(model_dir):
+    path = adapler_jax.export_onnx(model_dir)
+    for text in ('{"a": 1}', "{"):
+        (model_dir / "exports.json").write_text(text)
+        adapler_jax.export_onnx(model_dir)
+        adapler_jax.measure_export(path, TEXTS)
+        assert list(rows_of(model_dir)) == ["onnx/model.onnx"]

@@ -5,7 +5,8 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
-from adapler_jax.evaluation.score_card import score_section, write_scores
+from adapler_jax.evaluation import score_card
+from adapler_jax.evaluation.score_card import hub_results, score_section, write_scores
 from adapler_jax.heads import hotpot
 from adapler_jax.io.records import results_record
 from adapler_jax.weights.save import load_model, save_model
@@ -71,7 +72,7 @@ def test_splits_without_seconds_have_empty_cells():
 def test_each_model_gets_its_own_rows(models):
     others = [PRUNED | {"method": "stop words"}, PRUNED | {"method": "adapler at 0.4"}]
     record = results_record([DENSE, PRUNED, *others], command=COMMAND)
-    write_scores(models, record)
+    write_scores(models, record, log=print)
     found = json.loads((models["adapler"].directory / "scores.json").read_text())
     assert [row["method"] for row in found["rows"]] == ["adapler"] and found["command"] == COMMAND
     dense, pruned = map(card_of, models.values())
@@ -81,7 +82,9 @@ def test_each_model_gets_its_own_rows(models):
 
 def test_the_hub_reads_the_scores_and_the_base_model(models):
     for score in (0.7, 0.8):
-        write_scores(models, results_record([PRUNED | {"test_score": score}], command=COMMAND))
+        write_scores(
+            models, results_record([PRUNED | {"test_score": score}], command=COMMAND), log=print
+        )
     data = ModelCard.load(models["adapler"].directory / "README.md").data
     assert data.base_model == "org/some-bert" and data.pipeline_tag == "text-classification"
     assert [(found.metric_type, found.metric_value) for found in data.eval_results] == [
@@ -93,7 +96,7 @@ def test_the_hub_reads_the_scores_and_the_base_model(models):
 
 
 def test_scores_go_with_other_weights_and_stay_with_equal_ones(models):
-    write_scores(models, results_record([DENSE, PRUNED], command=COMMAND))
+    write_scores(models, results_record([DENSE, PRUNED], command=COMMAND), log=print)
     saved = models["adapler"]
     fields = {"pruner_name": "adapler", "task": "reviews", "extra": saved.extra}
     before = card_of(saved)
@@ -108,13 +111,58 @@ def test_scores_go_with_other_weights_and_stay_with_equal_ones(models):
 def test_a_head_without_a_pipeline_has_a_table_only(tmp_path):
     saved = load_model(save_tiny(tmp_path / "model", "keep_all", head=hotpot(3)))
     row = DENSE | {"metric": "joint_f1", "unit": "questions", "task": 'a "task": [x]\nname'}
-    write_scores({"dense": saved}, results_record([row], command=COMMAND))
+    write_scores({"dense": saved}, results_record([row], command=COMMAND), log=print)
     assert "| test | 1,200 | 81.2 | 1.00x |" in card_of(saved)
     assert "model-index" not in card_of(saved)
 
 
 def test_names_are_quoted_for_yaml(models):
     row = PRUNED | {"task": 'a "task": [x]\nname #1'}
-    write_scores(models, results_record([row], command=COMMAND))
+    write_scores(models, results_record([row], command=COMMAND), log=print)
     data = ModelCard.load(models["adapler"].directory / "README.md").data
     assert data.eval_results[0].dataset_name == row["task"]
+
+
+def test_a_name_outside_of_the_basic_plane_is_read(models):
+    write_scores(
+        models,
+        results_record([PRUNED | {"task": "a \N{GRINNING FACE}"}], command=COMMAND),
+        log=print,
+    )
+    data = ModelCard.load(models["adapler"].directory / "README.md").data
+    assert data.eval_results[0].dataset_name == "a \N{GRINNING FACE}"
+
+
+def test_a_score_that_is_no_number_is_left_out_of_the_front_matter():
+    assert hub_results([PRUNED | {"test_score": float("nan")}], "text-classification") == ""
+
+
+def test_a_bar_in_a_name_stays_in_its_cell():
+    record = {"command": COMMAND, "device": "a cpu", "date": "2026-11-29"}
+    lines = score_section([PRUNED | {"split": "a|b"}], [PRUNED], record).splitlines()
+    assert lines[-1].startswith("| a\\|b | 1,200 |")
+
+
+def test_a_folder_that_cannot_be_written_is_told(models, monkeypatch):
+    def fail(*arguments, **options):
+        raise PermissionError("no permission")
+
+    monkeypatch.setattr(score_card, "write_json", fail)
+    notes = []
+    write_scores(models, results_record([PRUNED], command=COMMAND), log=notes.append)
+    assert notes == ["the scores of adapler are not in its card: no permission"]
+
+
+def test_other_settings_remove_the_scores(models):
+    saved = models["adapler"]
+    write_scores(models, results_record([PRUNED], command=COMMAND), log=print)
+    extra = saved.extra | {"other": 1}
+    options = {"pruner_name": "adapler", "task": "reviews", "extra": extra}
+    save_model(saved.directory, saved.params, saved.config, **options)
+    assert "## Scores" not in card_of(saved) and not (saved.directory / "scores.json").exists()
+
+
+@pytest.mark.parametrize("name", ["123", "null", "2024-01-01"])
+def test_a_base_model_is_a_text_for_yaml(tmp_path, name):
+    directory = save_tiny(tmp_path / "model", "adapler", extra={"base_model": name})
+    assert ModelCard.load(directory / "README.md").data.base_model == name

@@ -32,14 +32,15 @@ def make_encoder():
     return params
 
 
-@pytest.mark.parametrize("ends", [(), (2, 3)])
+@pytest.mark.parametrize("ends", [(), (2,), (2, 3), (2, 3, 4)])
 def test_ranges_are_the_largest_values_of_each_column(ends):
     params = make_encoder()
     found = state_ranges(params, CONFIG, ends)
     shape = (NUM_TEXTS, LENGTH)
     token_BL = np.random.default_rng(SEED).integers(CONFIG.vocab_size, size=shape)
     if ends:
-        token_BL[:, [0, -1]] = ends
+        token_BL[:, 0] = ends[0]
+        token_BL[:, LENGTH - len(ends) + 1 :] = ends[1:]
     hidden_BLD = bert.embed(
         params["embeddings"], CONFIG, token_BL, jnp.zeros(shape, int), jnp.arange(LENGTH)[None]
     )
@@ -78,3 +79,6 @@ def test_the_ends_are_the_tokenizer_s(tmp_path):
     assert (first, last) == (vocabulary["[CLS]"], vocabulary["[SEP]"])
     (directory / "tokenizer.json").unlink()
     assert end_tokens(directory) == []
+    words = sorted(vocabulary, key=vocabulary.get)
+    (directory / "vocab.txt").write_text("\n".join(words))
+    assert end_tokens(directory) == [first, last]

@@ -112,3 +112,25 @@ def test_a_head_that_cannot_be_exported_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="has the head 'hotpot'"):
         adapler_jax.export_openvino(directory)
     assert not (directory / "openvino").exists()
+
+
+def test_an_error_of_openvino_keeps_the_earlier_files(model_dir, monkeypatch):
+    path = adapler_jax.export_openvino(model_dir)
+    before = path.read_bytes()
+
+    def fail(*arguments, **options):
+        raise RuntimeError("no space\nmore")
+
+    monkeypatch.setattr(import_engine("openvino"), "save_model", fail)
+    with pytest.raises(OSError, match=r"openvino_model.xml was not written: no space$"):
+        adapler_jax.export_openvino(model_dir)
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(path.parent)) == ["openvino_model.bin", "openvino_model.xml"]
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".xml"])
+def test_a_damaged_file_is_named(model_dir, suffix):
+    path = adapler_jax.export_openvino(model_dir)
+    path.with_suffix(suffix).write_bytes(b"")
+    with pytest.raises(ValueError, match="openvino_model.xml is damaged; export it again"):
+        Exported.load(model_dir, engine="openvino")

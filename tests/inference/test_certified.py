@@ -1,6 +1,7 @@
 """Certified answers: uncertain texts run again, with all tokens or on the full model."""
 
 import dataclasses
+import json
 import shutil
 
 import jax
@@ -8,11 +9,17 @@ import numpy as np
 import pytest
 
 from adapler_jax.encoders.bert import init_encoder
-from adapler_jax.evaluation import calibrate
+from adapler_jax.evaluation import full_model
 from adapler_jax.evaluation.calibrate import Promise, calibrate_model
-from adapler_jax.inference.calibration import FULL, certified_request, read_calibration
+from adapler_jax.inference.calibration import (
+    FULL,
+    certified_request,
+    full_loader,
+    read_calibration,
+)
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.training.methods.distill import cut_layers
+from adapler_jax.training.rungs import save_without_training
 from adapler_jax.weights.save import load_model, save_model
 from benchmarks.compilations import compilations
 from tests import tiny
@@ -105,6 +112,35 @@ def test_uncertain_texts_run_again_on_the_full_model(promised, full):
     assert classifier.load_full() is classifier.load_full()
 
 
+def test_the_full_model_runs_with_the_options_of_the_load(promised):
+    options = {"driver": "packed", "buckets": (8, 16), "expected_speedup": 2.0}
+    classifier, calls = Classifier.load(promised, **options), []
+    calibration = classifier.calibration
+
+    def load(directory, **options):
+        calls.append((directory, options))
+
+    full_loader(load, promised, calibration, "bfloat16", options)()
+    expected = {"driver": "packed", "buckets": (8, 16), "dtype": "bfloat16"}
+    assert calls == [(promised / "full", expected)]
+    found = classifier.predict(make_texts(9, seed=7), certified=True)
+    assert len(found) == 9
+
+
+def test_a_full_model_that_was_replaced_is_refused(promised, full, tmp_path):
+    copy = shutil.copytree(promised, tmp_path / "model")
+    late, early = Classifier.load(copy), Classifier.load(copy)
+    texts = make_texts(60, seed=7)
+    expected = [found.label for found in early.predict(texts, certified=True)]
+    saved = load_model(full)
+    params = jax.tree.map(lambda leaf: 1.1 * leaf, saved.params)
+    names = {"class_names": saved.class_names, "max_length": 16, "tokenizer": full}
+    save_model(copy / "full", params, saved.config, **names)
+    with pytest.raises(ValueError, match="another model is in .*full since this one was loaded"):
+        late.predict(texts, certified=True)
+    assert [found.label for found in early.predict(texts, certified=True)] == expected
+
+
 def test_a_warm_up_compiles_the_full_model_too(promised):
     classifier = Classifier.load(promised)
     classifier.warm_up(batch_size=4)
@@ -154,7 +190,7 @@ def test_a_kill_while_the_full_model_is_copied_leaves_no_certificate_of_another(
     def kill(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(calibrate, "copy_entries", kill)
+    monkeypatch.setattr(full_model, "copy_entries", kill)
     options = {"budgets": BUDGETS, "reference": other, "promise": Promise(0.45, confidence=0.9)}
     with pytest.raises(KeyboardInterrupt):
         calibrate_model(copy, make_texts(400), **options)
@@ -204,6 +240,30 @@ def test_a_full_model_that_does_not_fit_is_rejected(
     other = save_model(tmp_path / "other", params, config, **names)
     with pytest.raises(ValueError, match=message):
         calibrate_model(calibrated[0], make_texts(400), budgets=BUDGETS, reference=other)
+
+
+def test_a_full_model_of_another_tokenizer_is_rejected(calibrated, full, tmp_path):
+    saved, other = load_model(full), shutil.copytree(full, tmp_path / "other")
+    path = other / "tokenizer.json"
+    fields = json.loads(path.read_text())
+    vocabulary = fields["model"]["vocab"]
+    vocabulary["good"], vocabulary["bad"] = vocabulary["bad"], vocabulary["good"]
+    path.write_text(json.dumps(fields))
+    assert load_model(other).config.vocab_size == saved.config.vocab_size
+    with pytest.raises(ValueError, match="the tokenizer of the full model .* has other tokens for"):
+        calibrate_model(calibrated[0], make_texts(400), budgets=BUDGETS, reference=other)
+
+
+def test_a_model_of_equal_weights_needs_no_copy_of_the_full_model(full, tmp_path):
+    options = {"method": "attention", "speedup": 1.5}
+    model = save_without_training(full, make_texts(100), tmp_path / "model", **options)
+    promise = Promise(0.6, confidence=0.9)
+    found = calibrate_model(
+        model, make_texts(400), budgets=BUDGETS, promise=promise, reference=full
+    ).certificate
+    assert found["escalates_to"] == "own" and not (model / "full").exists()
+    predictions = Classifier.load(model).predict(make_texts(40, seed=7), certified=True)
+    assert any(found.is_escalated for found in predictions) == (found["margin"] > 0.0)
 
 
 def test_an_unknown_way_to_run_again_is_rejected(calibrated):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from adapler_jax.io.extras import import_engine
+from adapler_jax.io.extras import explain_missing_module, import_engine
 
 
 def run_python(program):
@@ -36,6 +36,14 @@ except ImportError as error:
 """
     expected = "onnx is not installed; install it with `pip install 'adapler_jax[onnx]'`"
     assert run_python(program) == expected
+
+
+def test_a_package_that_lacks_a_name_is_told_with_the_reason():
+    error = ImportError("cannot import name 'TensorProto' from 'onnx'", name="onnx")
+    assert explain_missing_module(error) == (
+        "onnx cannot be imported (cannot import name 'TensorProto' from 'onnx'); install it with "
+        "`pip install 'adapler_jax[onnx]'`"
+    )
 
 
 @pytest.mark.compare

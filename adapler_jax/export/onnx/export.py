@@ -16,6 +16,7 @@ from adapler_jax.export.onnx.build import build_model
 from adapler_jax.export.onnx.graph import OPSETS
 from adapler_jax.export.onnx.measurements import record
 from adapler_jax.export.onnx.settings import MODEL_FILE, ONNX, STANDARD_FILE
+from adapler_jax.io.atomic_directories import recover
 from adapler_jax.io.atomic_files import replacing_file
 from adapler_jax.weights.save import load_model
 
@@ -62,6 +63,7 @@ def export_onnx(
         raise ValueError(f"quantize is {quantize!r}; expected {INT8}, {', '.join(WEIGHT_BITS)}")
     if processor and operators == STANDARD:
         raise ValueError("quantize needs operators of ONNX Runtime; leave operators out")
+    directory = recover(Path(directory).expanduser())
     # No name keeps the loaded model: its memory is free before the file is written.
     model = build_model(
         load_model(directory),
@@ -69,7 +71,7 @@ def export_onnx(
         uses_contrib=operators == ONNXRUNTIME,
         weight_bits=WEIGHT_BITS[processor] if processor else None,
     )
-    folder = Path(directory).expanduser() / ONNX
+    folder = directory / ONNX
     folder.mkdir(exist_ok=True)
     path = folder / file_name(processor, operators)
     record(path, None)

@@ -1,5 +1,6 @@
-"""Keep what exported files do on texts, next to them and in the model's card."""
+"""Keep what exported files do on texts, in the folder of the model and in its card."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from adapler_jax.weights.config import EXPORTS_FILE, read_json
 BATCH_SIZE = 32  # of the timed batches
 SECTION = """## Exported files
 
-Compared with this library's model in float32. Times are of all cores of the device and include the
+Compared with this library's model in float32. Times are on all cores of the device and include the
 tokenization.
 
 | file | texts | equal labels | accuracy | one text | batches of {batch_size} | device |
@@ -101,7 +102,16 @@ def record(path: Path, found: Measurement | None, *, dtype: str = "") -> None:
 
 
 def _read(file: Path) -> dict[str, Measurement]:
-    """Return the numbers in a file, without numbers of a release with other fields."""
-    rows: dict[str, Any] = read_json(file) if file.is_file() else {}
+    """Return the numbers in a file, without numbers of a release with other fields.
+
+    A damaged file has none, and the next measurement replaces it.
+    """
+    rows: dict[str, Any] = {}
+    with contextlib.suppress(ValueError):
+        rows = read_json(file) if file.is_file() else {}
     fields = {field.name for field in dataclasses.fields(Measurement)}
-    return {name: Measurement(**row) for name, row in rows.items() if set(row) == fields}
+    return {
+        name: Measurement(**row)
+        for name, row in rows.items()
+        if isinstance(row, dict) and set(row) == fields
+    }

@@ -6,7 +6,7 @@ The model takes batches of every size and length, and drops tokens inside. Names
 and outputs are the ones that optimum-intel uses.
 """
 
-import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from adapler_jax.export.onnx.build import build_model
 from adapler_jax.export.onnx.export import write_model
 from adapler_jax.export.onnx.measurements import record
 from adapler_jax.export.onnx.settings import OPENVINO, OPENVINO_FILE, STANDARD_FILE
+from adapler_jax.io.atomic_directories import recover
+from adapler_jax.io.atomic_files import replacing_file
 from adapler_jax.io.extras import import_engine
 from adapler_jax.weights.save import load_model
 
@@ -36,18 +38,23 @@ def export_openvino(directory) -> Path:
       OSError: the files cannot be written.
     """
     openvino = import_engine(OPENVINO)
-    folder = Path(directory).expanduser() / OPENVINO
+    directory = recover(Path(directory).expanduser())
     model = build_model(load_model(directory), uses_contrib=False)
+    folder = directory / OPENVINO
     folder.mkdir(exist_ok=True)
     path = folder / OPENVINO_FILE
     record(path, None)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
         source, written = Path(scratch, STANDARD_FILE), Path(scratch, OPENVINO_FILE)
         write_model(model, source)
-        openvino.save_model(openvino.Core().read_model(source), written, compress_to_fp16=False)
-        path.unlink(
-            missing_ok=True
-        )  # no reader may take it together with the weights of the new one
-        for suffix in (WEIGHTS_SUFFIX, path.suffix):
-            os.replace(written.with_suffix(suffix), path.with_suffix(suffix))
+        try:
+            openvino.save_model(openvino.Core().read_model(source), written, compress_to_fp16=False)
+        except RuntimeError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise OSError(f"{path} was not written: {reason}") from error
+        weights = path.with_suffix(WEIGHTS_SUFFIX)
+        path.unlink(missing_ok=True)  # it does not fit the weights that come first
+        with replacing_file(path) as partial, replacing_file(weights) as partial_weights:
+            shutil.copyfile(written, partial)
+            shutil.copyfile(written.with_suffix(WEIGHTS_SUFFIX), partial_weights)
     return path

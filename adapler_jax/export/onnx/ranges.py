@@ -18,10 +18,10 @@ from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.base import attend, embed_batch, scan_layers
 from adapler_jax.nn import ACTIVATIONS, linear
 from adapler_jax.types import EncoderConfig, Params
-from adapler_jax.weights.saved_tokenizer import TOKENIZER_FILE
 
 SEED = 0
 NUM_TEXTS, MAX_LENGTH = 16, 64
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")  # files of tokenizers, one of them
 SMALLEST = 1e-8  # of a median that divides
 
 
@@ -35,8 +35,11 @@ class Ranges(NamedTuple):
 
 
 def end_tokens(directory: Path) -> list[int]:
-    """Return the ids of [CLS] and [SEP] of a saved model; nothing for one without a tokenizer."""
-    if not (directory / TOKENIZER_FILE).exists():
+    """Return the ids that a saved model's tokenizer puts around a text, [CLS] first.
+
+    A model without a tokenizer has none.
+    """
+    if not any((directory / name).exists() for name in VOCABULARIES):
         return []
     return load_core(directory).encode("").ids
 
@@ -47,13 +50,13 @@ def state_ranges(params: Params, config: EncoderConfig, ends: Sequence[int] = ()
     Args:
       params: of the encoder.
       config: of the encoder, of BERT's family.
-      ends: ids of [CLS] and [SEP], the first and last token of a text; empty for random ones.
+      ends: ids around a text, as `end_tokens` returns them: one before it, the others after it.
     """
     encoder = encoder_of(config)
     length = min(MAX_LENGTH, config.num_positions)
     token_BL = np.random.default_rng(SEED).integers(config.vocab_size, size=(NUM_TEXTS, length))
-    if ends:
-        token_BL[:, 0], token_BL[:, -1] = ends
+    after = ends[1:length]
+    token_BL[:, length - len(after) :], token_BL[:, : len(ends[:1])] = after, ends[:1]
 
     def largest(hidden_BLD):
         """Return the range of each column."""
