@@ -118,6 +118,7 @@ def save_other(directory, method, config=CONFIG, **options):
     pruner = make_pruner(method, config, **options)
     params = make_params(pruner)
     params["encoder"] = bert.init_encoder(jax.random.key(3), config)
+    params["pruner"] = jax.tree.map(lambda leaf: leaf[: config.num_layers], params["pruner"])
     kept = dict(pruner.factory_kwargs)
     return save_model(directory, params, config, pruner_name=method, pruner_options=kept)
 
@@ -128,6 +129,9 @@ def save_other(directory, method, config=CONFIG, **options):
     [
         ("adapler", {"activation": "relu"}, {"predictor_dim": 8}),
         ("adapler", {"num_segments": 1}, {}),
+        ("adapler", {"num_layers": 1}, {}),
+        ("attention", {"num_layers": 1}, {}),
+        ("powerbert", {"num_layers": 1}, {}),
         ("trbert", {}, {"selector_dim": 5, "layers": (1, 3)}),
     ],
 )
@@ -190,3 +194,14 @@ def test_without_trust_the_weights_are_plain_bert(torch, tmp_path):
     directory = save_tiny(tmp_path / "model", "adapler")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(directory)
     assert type(model).__name__ == "BertForSequenceClassification"
+
+
+@pytest.mark.compare
+def test_a_copy_by_transformers_still_drops_tokens(torch, tmp_path):
+    directory = save_tiny(tmp_path / "model", "adapler")
+    open_program(directory).save_pretrained(tmp_path / "copy")
+    feeds = feeds_of(make_batch((12, 7, 1, 5), num_slots=12))
+    expected_BC, expected_BL = run_program(torch, directory, feeds)
+    logits_BC, kept_BL = run_program(torch, tmp_path / "copy", feeds)
+    np.testing.assert_array_equal(logits_BC, expected_BC)
+    np.testing.assert_array_equal(kept_BL, expected_BL)
