@@ -22,6 +22,7 @@ PUBLIC = {
     "compress",
     "export_model",
     "export_onnx",
+    "export_openvino",
     "load_model",
     "make_engine",
     "make_pruner",
