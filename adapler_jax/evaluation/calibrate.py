@@ -134,7 +134,7 @@ def calibrate_model(
         calibration = _judged(calibration, saved, full, promise, parts=parts, dtype=dtype, log=log)
     keep_full(calibration, full, saved.directory)
     log(f"wrote {calibration.write(saved.directory)}")
-    set_card_part(saved.directory, card_section(calibration))
+    set_card_part(saved.directory, card_section(calibration), log=log)
     if latency is not None:
         calibration = _timed(calibration, saved.directory, halves[1], latency, dtype)
         log(latency.sentence(calibration))

@@ -75,7 +75,7 @@ def measure_export(
         digests=file_digests(directory),
         engine=f"{engine} {metadata.version(engine)}",
     )
-    record(path, found, dtype=dtype if engine == onnx.OPENVINO else "")
+    record(path, found, dtype=dtype if engine == onnx.OPENVINO else "", log=log)
     return found
 
 

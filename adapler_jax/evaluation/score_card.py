@@ -38,7 +38,8 @@ def write_scores(
             continue
         try:
             write_json(saved.directory / SCORES_FILE, record | {"rows": own})
-            set_card_part(saved.directory, score_section(own, rows, record), part=EVALUATION)
+            section = score_section(own, rows, record)
+            set_card_part(saved.directory, section, part=EVALUATION, log=log)
             if saved.head.name in PIPELINES:
                 results = hub_results(own, PIPELINES[saved.head.name])
                 set_card_part(saved.directory, results, part=RESULTS)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,13 @@ def _text_of(path: Path) -> str:
     return path.read_bytes().decode(errors="surrogateescape")
 
 
-def set_card_part(directory: Path, text: str, *, part: str = CALIBRATION) -> None:
+def set_card_part(
+    directory: Path,
+    text: str,
+    *,
+    part: str = CALIBRATION,
+    log: Callable[[str], None] = lambda line: None,
+) -> None:
     """Put a part into a model's card, in place of an earlier one.
 
     RESULTS are the end of the front matter, in YAML. Other parts are at the end of the card, in
@@ -207,14 +214,17 @@ def set_card_part(directory: Path, text: str, *, part: str = CALIBRATION) -> Non
       directory: of a saved model.
       text: of the part; empty for none.
       part: name of PARTS.
+      log: receives a note on a card that stays as it is.
     """
-    section = read_json(directory / CONFIG_FILE).get(SECTION)
-    if is_own_card(directory, section):
-        path = directory / CARD_FILE
-        rest = PARTS[part].sub("", _text_of(path))
-        gap = "" if part == RESULTS else "\n"
-        added = f"{BEGIN[part]}{gap}{text}\n{gap}{END[part]}"
-        replace_text(path, _insert(rest, added, part=part) if text else rest)
+    section, path = read_json(directory / CONFIG_FILE).get(SECTION), directory / CARD_FILE
+    if not is_own_card(directory, section):
+        if path.exists():
+            log(f"{path} has changes of yours and stays as it is, with any older numbers")
+        return
+    rest = PARTS[part].sub("", _text_of(path))
+    gap = "" if part == RESULTS else "\n"
+    added = f"{BEGIN[part]}{gap}{text}\n{gap}{END[part]}"
+    replace_text(path, _insert(rest, added, part=part) if text else rest)
 
 
 def _insert(card: str, added: str, *, part: str) -> str:

@@ -337,13 +337,14 @@ def test_a_card_of_the_user_gets_no_part_of_a_calibration(tmp_path, params, word
     set_card_part(directory, "first budgets")
     card = directory / "README.md"
     card.write_text(words.format(card=card.read_text()))
-    before = card.read_text()
-    set_card_part(directory, "second budgets")
+    before, notes = card.read_text(), []
+    set_card_part(directory, "second budgets", log=notes.append)
+    assert notes == [f"{card} has changes of yours and stays as it is, with any older numbers"]
     save_model(directory, params, CONFIG, task="two")
     assert card.read_text() == before
     card.unlink()
-    set_card_part(directory, "third budgets")
-    assert not card.exists()
+    set_card_part(directory, "third budgets", log=notes.append)
+    assert not card.exists() and len(notes) == 1
 
 
 def test_what_cannot_be_loaded_is_not_saved(tmp_path, params):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,13 @@ class Measurement:
         return f"| {' | '.join(cells)} |"
 
 
-def record(path: Path, found: Measurement | None, *, dtype: str = "") -> None:
+def record(
+    path: Path,
+    found: Measurement | None,
+    *,
+    dtype: str = "",
+    log: Callable[[str], None] = lambda line: None,
+) -> None:
     """Write what a file does into the model's directory and card; None takes earlier numbers out.
 
     Numbers of other files go if labels, threshold or calibration have changed since.
@@ -74,6 +81,7 @@ def record(path: Path, found: Measurement | None, *, dtype: str = "") -> None:
       path: of the file.
       found: numbers of the file.
       dtype: of the products' operands where the file leaves it open.
+      log: receives a note on a card that stays as it is.
     """
     directory, file = path.parent.parent, path.parent.parent / EXPORTS_FILE
     if found is None and not file.is_file():
@@ -98,7 +106,7 @@ def record(path: Path, found: Measurement | None, *, dtype: str = "") -> None:
         text = SECTION.format(batch_size=BATCH_SIZE, rows="\n".join(lines))
     else:
         remove_file(file)
-    set_card_part(directory, text, part=EXPORT)
+    set_card_part(directory, text, part=EXPORT, log=log)
 
 
 def _read(file: Path) -> dict[str, Measurement]:
