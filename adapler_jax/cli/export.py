@@ -22,7 +22,7 @@ import adapler_jax
 from adapler_jax.cli.console import run_command
 from adapler_jax.evaluation.task_texts import checked_labels
 from adapler_jax.export.jax_export import STAGED_DRIVERS, export_model
-from adapler_jax.export.onnx.settings import ONNX, OPENVINO
+from adapler_jax.export.onnx.settings import ONNX, OPENVINO, WEIGHTS_SUFFIX
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.io.terminal import one_line, print_note
 from adapler_jax.serving.texts import read_texts
@@ -119,7 +119,9 @@ def main() -> None:
         )
         checked_labels(_MODEL.value, data.texts, data.labels)
     for path in _export():
-        print(one_line(f"{path}: {path.stat().st_size / 1e6:.1f} MB"))
+        files = {path, path.with_suffix(WEIGHTS_SUFFIX)} if _FORMAT.value == OPENVINO else {path}
+        num_bytes = sum(file.stat().st_size for file in files)
+        print(one_line(f"{path}: {num_bytes / 1e6:.1f} MB"))
         if data is not None:
             found = adapler_jax.measure_export(
                 path, data.texts, labels=data.labels, dtype=_DTYPE.value, log=print_note

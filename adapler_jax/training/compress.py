@@ -273,13 +273,15 @@ def _save_full(
     is_own = SECTION in read_json(loaded.directory / CONFIG_FILE)
     own = load_model(loaded.directory) if is_own else None
     length = options.max_length or (own and own.max_length) or _longest(tokenizer, texts)
+    length = min(length, loaded.config.num_positions)
+    log(f"texts are cut to {length} tokens; max_length sets another length")
     extra = {} if own is None else own.extra
     save_model(
         directory,
         loaded.params | {"pruner": {}},
         loaded.config,
         class_names=loaded.class_names,
-        max_length=min(length, loaded.config.num_positions),
+        max_length=length,
         tokenizer=tokenizer,
         extra={name: extra[name] for name in KEPT_EXTRA if name in extra} | base_model_entry(model),
     )

@@ -13,13 +13,16 @@ from pathlib import Path
 from adapler_jax.export.onnx.build import build_model
 from adapler_jax.export.onnx.export import write_model
 from adapler_jax.export.onnx.measurements import record
-from adapler_jax.export.onnx.settings import OPENVINO, OPENVINO_FILE, STANDARD_FILE
+from adapler_jax.export.onnx.settings import (
+    OPENVINO,
+    OPENVINO_FILE,
+    STANDARD_FILE,
+    WEIGHTS_SUFFIX,
+)
 from adapler_jax.io.atomic_directories import recover
 from adapler_jax.io.atomic_files import replacing_file
 from adapler_jax.io.extras import import_engine
 from adapler_jax.weights.save import load_model
-
-WEIGHTS_SUFFIX = ".bin"
 
 
 def export_openvino(directory) -> Path:

@@ -9,7 +9,8 @@ LOGITS, START_LOGITS, END_LOGITS, KEPT = "logits", "start_logits", "end_logits",
 SETTINGS = "adapler_jax"  # fact: JSON of what is needed to classify texts
 MODEL_FILE = "model.onnx"
 STANDARD_FILE = "model_standard.onnx"  # without operators that only ONNX Runtime has
-OPENVINO_FILE = "openvino_model.xml"  # its weights are next to it, in a file .bin
+OPENVINO_FILE = "openvino_model.xml"
+WEIGHTS_SUFFIX = ".bin"  # of the file next to it
 ONNX, OPENVINO = "onnx", "openvino"  # folders of a model's directory, and formats of the command
 CONFIG_FILE, CALIBRATION_FILE = "config.json", "calibration.json"
 EXPORT_COMMAND = "adapler export --model=DIR --format="  # and ONNX or OPENVINO
