@@ -115,6 +115,13 @@ def test_a_wrong_argument_is_named(calibrated, arguments, message):
         classifier.predict(TEXTS, **arguments)
 
 
+def test_a_batch_size_that_is_no_number_is_named(calibrated):
+    classifier, _ = calibrated
+    for call in (classifier.predict, classifier.predict_probs):
+        with pytest.raises(TypeError, match="batch_size is True; expected a whole number"):
+            call(TEXTS, batch_size=True)
+
+
 def test_a_model_of_one_speed_takes_no_budget(classifier):
     with pytest.raises(ValueError, match="the exported file has one speed"):
         classifier.predict(TEXTS, budget=0.5)

@@ -27,9 +27,9 @@ def write_scores(
 
     Args:
       models: by name.
-      log: receives a note on a folder that cannot be written.
       record: of `results_record`, with rows of `evaluate_run`. Rows of other models, and of
         budgets, are left out.
+      log: receives a note on a folder that cannot be written, or on a card that stays as it is.
     """
     rows = [row for row in record["rows"] if row["method"] in models]
     for name, saved in models.items():

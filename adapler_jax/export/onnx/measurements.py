@@ -83,16 +83,18 @@ def record(
       dtype: of the products' operands where the file leaves it open.
       log: receives a note on a card that stays as it is.
     """
-    directory, file = path.parent.parent, path.parent.parent / EXPORTS_FILE
+    directory = path.parent.parent
+    file = directory / EXPORTS_FILE
     if found is None and not file.is_file():
         return
     own = f"{path.parent.name}/{path.name}"
     named = f"{own}, {dtype}" if dtype else own
+    digests = file_digests(directory)
     # A new file makes the numbers of every dtype wrong.
     rows = {
         name: row
         for name, row in _read(file).items()
-        if row.digests == file_digests(directory)
+        if row.digests == digests
         and name != named
         and (found is not None or name.partition(", ")[0] != own)
     }
