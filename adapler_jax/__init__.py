@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from adapler_jax.inference.engine import make_engine
     from adapler_jax.inference.multiple_choice import MultipleChoice
     from adapler_jax.inference.question_answerer import QuestionAnswerer
+    from adapler_jax.inference.reranker import Reranker
     from adapler_jax.pruning import make_pruner
-    from adapler_jax.training.compress import CompressOptions, compress
+    from adapler_jax.training.compress import compress
+    from adapler_jax.training.compress_steps import CompressOptions
     from adapler_jax.weights.save import load_model, save_model
 
 __version__ = "0.2.0"
@@ -28,6 +30,7 @@ __all__ = [
     "MultipleChoice",
     "Promise",
     "QuestionAnswerer",
+    "Reranker",
     "__version__",
     "calibrate_model",
     "compress",
@@ -43,10 +46,11 @@ __all__ = [
 
 _MODULES = {
     "Classifier": "adapler_jax.inference.classifier",
-    "CompressOptions": "adapler_jax.training.compress",
+    "CompressOptions": "adapler_jax.training.compress_steps",
     "MultipleChoice": "adapler_jax.inference.multiple_choice",
     "Promise": "adapler_jax.evaluation.calibrate",
     "QuestionAnswerer": "adapler_jax.inference.question_answerer",
+    "Reranker": "adapler_jax.inference.reranker",
     "calibrate_model": "adapler_jax.evaluation.calibrate",
     "compress": "adapler_jax.training.compress",
     "export_model": "adapler_jax.export.jax_export",

@@ -160,7 +160,7 @@ class Batch(flax.struct.PyTreeNode):
     token_BL: Array  # int32, right padded
     segment_BL: Array  # int32, 0 or 1
     valid_BL: Array  # bool, False on padding
-    label_B: Array  # int32 in [0, C)
+    label_B: Array  # int32 in [0, C); float32 where a head returns a number
     example_id_B: Array  # int32, PADDING_EXAMPLE_ID on padding rows
     # float32, targets of the contribution predictors, 0 on padding
     saliency_BL: OptionalArray = None

@@ -20,7 +20,7 @@ from adapler_jax.inference.autotune.workloads import (
 )
 from adapler_jax.training.finished import finished_phases, read_run
 from adapler_jax.training.setup import run_buckets
-from adapler_jax.training.task_data import load_data, token_cache
+from adapler_jax.training.text_tasks import load_data, token_cache
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import Saved, load_model, save_model
 from benchmarks.models import MODELS

@@ -30,9 +30,10 @@ from adapler_jax.inference.calibration import ESCALATIONS, Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.records import print_table
 from adapler_jax.io.terminal import print_note
-from adapler_jax.training.compress import CompressOptions, compress
+from adapler_jax.training.compress import compress
+from adapler_jax.training.compress_steps import CompressOptions
 from adapler_jax.training.run import run_all
-from adapler_jax.training.task_data import load_data
+from adapler_jax.training.text_tasks import load_data
 from adapler_jax.weights.save import load_model
 from benchmarks.methods import config_of, parse_changes
 from benchmarks.records import Record

@@ -17,6 +17,7 @@ PUBLIC = {
     "MultipleChoice",
     "Promise",
     "QuestionAnswerer",
+    "Reranker",
     "__version__",
     "calibrate_model",
     "compress",

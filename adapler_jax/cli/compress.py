@@ -1,12 +1,16 @@
-"""Make a fine-tuned classifier faster, with text of its task and no labels.
+"""Make a fine-tuned classifier or reranker faster, with text of its task and no labels.
 
     adapler compress --model=MODEL --data=FILE --out=DIR --speedup=3
 
-MODEL is a classifier in Hugging Face form, or a saved model of this library. The data are text
-lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Two methods drop tokens without
-training, then AdapLeR is trained to answer as the model does; --notrain leaves that out. Of those
-that reach the speedup, DIR/model is the one that agrees most with MODEL. It takes any budget, as
-after `adapler calibrate`. A second call continues an interrupted one.
+MODEL is a classifier or a reranker in Hugging Face form, or a saved model of this library. The data
+are text lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Two methods drop
+tokens without training, then AdapLeR is trained to answer as the model does; --notrain leaves that
+out. Of those that reach the speedup, DIR/model is the one that agrees most with MODEL. A classifier
+takes any budget, as after `adapler calibrate`. A second call continues an interrupted one.
+
+A reranker, whose classifier has one output, is made faster with pairs of a query and a document:
+--column=query,document. Give the documents that it ranks for a query, as the first hundred of a
+search, in a row each. It is judged by the order of the documents of each query.
 
 --max_disagreement=0.02 certifies the fastest budget at which at most 2% of answers differ from
 MODEL's, with 95% confidence, for texts like the data that MODEL was not trained on. With labelled
@@ -26,11 +30,16 @@ from adapler_jax.cli.promise import define_latency, define_promise
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.prediction_inputs import input_kind
 from adapler_jax.serving.texts import read_texts
-from adapler_jax.training.compress import CompressOptions, compress
+from adapler_jax.training.compress import compress
+from adapler_jax.training.compress_steps import CompressOptions
 
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
-    "model", None, "directory or hub name of a classifier", required=True, flag_values=FLAGS
+    "model",
+    None,
+    "directory or hub name of a classifier or reranker",
+    required=True,
+    flag_values=FLAGS,
 )
 _DATA = flags.DEFINE_string("data", None, "file of texts", required=True, flag_values=FLAGS)
 _OUT = flags.DEFINE_string(
@@ -88,7 +97,8 @@ def main() -> None:
         max_length=_LENGTH.value,
     )
     found = compress(_MODEL.value, data.texts, _OUT.value, options=options, log=print_note)
-    print_budgets(found)
+    if found is not None:
+        print_budgets(found)
     print_note(f"model: {pathlib.Path(_OUT.value) / 'model'}")
 
 

@@ -26,7 +26,12 @@ from adapler_jax.io.records import results_record, write_json
 from adapler_jax.io.terminal import print_note
 from adapler_jax.metrics.classification import THRESHOLD_METRICS
 from adapler_jax.serving.highlight import print_answers, print_predictions
-from adapler_jax.serving.run_examples import example_answers, example_texts, is_qa_run
+from adapler_jax.serving.run_examples import (
+    example_answers,
+    example_texts,
+    is_class_run,
+    is_qa_run,
+)
 from adapler_jax.training.baselines import BASELINES
 from adapler_jax.training.evaluation import compare_operands, evaluate_run
 from adapler_jax.training.finished import check_saving, load_fastest, save_threshold
@@ -141,12 +146,17 @@ def parse_budgets(texts: Sequence[str]) -> list[float]:
 
 
 def show_examples(workdir: pathlib.Path) -> None:
-    """Print which words of some test texts the fastest model keeps; nothing for multiple choice."""
-    if not is_qa_run(workdir):
+    """Print which words of some test texts the fastest model keeps.
+
+    Multiple choice and numbers have no examples.
+    """
+    if is_class_run(workdir):
         texts, labels = example_texts(workdir, num_texts=_NUM_TEXTS.value)
         name, classifier = load_fastest(workdir)
         print_predictions(classifier.predict(texts), labels, model=name)
-    elif example := example_answers(workdir, num_questions=_NUM_TEXTS.value):
+    elif is_qa_run(workdir) and (
+        example := example_answers(workdir, num_questions=_NUM_TEXTS.value)
+    ):
         name, pairs = example
         print_answers(pairs, model=name)
 

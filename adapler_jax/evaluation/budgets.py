@@ -20,11 +20,11 @@ from adapler_jax import flops
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.attention import key_bias
 from adapler_jax.encoders.base import embed_batch, plain_layer, slot_positions
-from adapler_jax.evaluation.models import flops_of_examples, token_counts
+from adapler_jax.evaluation.models import flops_of_examples
+from adapler_jax.evaluation.passes import join_passes, run_batches
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.calibration import check_budgets
 from adapler_jax.inference.drift import MARGIN, SHARE
-from adapler_jax.inference.engine import make_engine, prepare_params_for
 from adapler_jax.inference.loading import threshold_of
 from adapler_jax.metrics.classification import decide, margins, softmax
 from adapler_jax.pruning import Pruner, pruner_of_saved
@@ -244,7 +244,7 @@ def natural_shares(
     """Return the share of tokens that each layer runs on at the model's own thresholds, [N]."""
     without = [batch.replace(budget_B=None) for batch in batches]
     kept_N, num_tokens = np.zeros(config.num_layers), 0
-    for found in _passes(params, config, pruner, without, dtype=dtype):
+    for found in run_batches(params, config, pruner, without, dtype=dtype):
         kept_N += found.count_NE.sum(axis=1)
         num_tokens += int(found.length_E.sum())
     return kept_N / num_tokens
@@ -312,12 +312,10 @@ def measure_texts(
     driver: str = "masked",
 ) -> Measured:
     """Run a model over texts; arguments as in `measure_budgets`."""
-    found = list(_passes(params, config, pruner, batches, head=head, dtype=dtype, driver=driver))
-    count_NE, length_E = (
-        np.concatenate([getattr(part, name) for part in found], axis=-1)
-        for name in ("count_NE", "length_E")
+    count_NE, length_E, logit_EC = join_passes(
+        run_batches(params, config, pruner, batches, head=head, dtype=dtype, driver=driver)
     )
-    prob_EC = np.concatenate([part.prob_EC for part in found])
+    prob_EC = softmax(logit_EC)
     spent_E = flops_of_examples(
         params, config, pruner, length_E, count_NE, head=head, dense_config=dense_config
     )
@@ -329,30 +327,6 @@ def measure_texts(
         margins(prob_EC),
         *spent_E,
     )
-
-
-class _Pass(NamedTuple):
-    """The output for the real examples of a batch."""
-
-    count_NE: np.ndarray  # int64, tokens that each layer ran on
-    length_E: np.ndarray  # int64
-    prob_EC: np.ndarray
-
-
-def _passes(
-    params, config, pruner, batches, *, head: Head = CLASSIFICATION, dtype, driver: str = "masked"
-):
-    """Yield the `_Pass` of each batch."""
-    run = make_engine(config, pruner, driver=driver, head=head, dtype=dtype)
-    params = prepare_params_for(driver, params, config, dtype)
-    for batch in batches:
-        logits_BC, trace = run(params, batch)
-        is_real_B = np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
-        yield _Pass(
-            token_counts(trace, batch, config)[:, is_real_B],
-            np.asarray(batch.valid_BL).sum(axis=1, dtype=np.int64)[is_real_B],
-            softmax(np.asarray(logits_BC))[is_real_B],
-        )
 
 
 def predict_classes(

@@ -13,6 +13,8 @@ SECONDARY_SCORES = (
     "joint_em",
     "sp_f1",
 )
+# Agreement with the dense model's order of documents, and its titles.
+ORDER_SCORES = {"top10_overlap": "same top 10", "kendall_tau": "tau"}
 FEW, MANY = 5, 20  # classes shown without --details, and with it
 
 
@@ -102,6 +104,7 @@ def score_rows(rows: list[dict]) -> list[dict]:
         {"model": row["method"]}
         | {row["metric"]: f"{100 * row['test_score']:.1f}"}
         | ({"vs dense": difference_cell(row)} if has_pruned else {})
+        | order_cells(row, rows)
         | further_scores(row)
         | ({} if any(map(further_scores, rows)) else seconds_of(row, rows))
         | {"FLOPs": f"{row['flops_speedup']:.2f}x"}
@@ -121,6 +124,15 @@ def further_scores(row: dict) -> dict[str, str]:
     """Return the cells of a row's scores next to its main score."""
     macro_f1 = {"macro F1": f"{100 * row['macro_f1']:.1f}"} if shows_macro_f1(row) else {}
     return macro_f1 | {name: f"{100 * row[name]:.1f}" for name in SECONDARY_SCORES if name in row}
+
+
+def order_cells(row: dict, rows: list[dict]) -> dict[str, str]:
+    """Return the cells of a row's agreement with the dense model's order of documents."""
+    return {
+        title: f"{100 * row[name]:.1f}" if name in row else ""
+        for name, title in ORDER_SCORES.items()
+        if any(name in other for other in rows)
+    }
 
 
 def difference_cell(row: dict) -> str:
@@ -209,6 +221,11 @@ def title_of(rows: list[dict]) -> str:
         title += f"; majority class {100 * first['majority_share']:.1f}"
     if any("difference_se" in row for row in rows):
         title += "\nvs dense: difference on the same texts ± its paired standard error, in points"
+    if any("kendall_tau" in row for row in rows):
+        title += (
+            "\nsame top 10: documents that the first ten share with the dense model's; tau: "
+            "Kendall's\nof both orders; means over queries"
+        )
     title += "\nFLOPs: speedup in operations on true tokens"
     if not second_rows(rows):
         title += seconds_title(rows)

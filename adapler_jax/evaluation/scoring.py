@@ -246,6 +246,7 @@ def difference_se(scorer: Scorer, dense: Scorer) -> float | None:
       scorer: of the model.
       dense: of the dense model, on the same examples in any order.
     """
-    if isinstance(scorer, ClassScorer) and isinstance(dense, ClassScorer):
-        return scorer.difference_se(dense)
+    compare = getattr(scorer, "difference_se", None)
+    if compare is not None and type(scorer) is type(dense):
+        return compare(dense)
     return paired_error(scorer.example_scores(), dense.example_scores())

@@ -8,9 +8,10 @@ import numpy as np
 from adapler_jax.data.batching.lengths import default_lengths
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import sorted_batches
+from adapler_jax.inference.reranker import Reranker
 from adapler_jax.io.messages import listed
 from adapler_jax.types import Batch
-from adapler_jax.weights.save import class_names_of
+from adapler_jax.weights.save import class_names_of, head_name_of
 
 MIN_TEXTS = 100
 BATCH_SIZE = 32
@@ -110,26 +111,36 @@ def split_texts(texts: Sequence, *, seed: int, fraction: float = 0.5) -> tuple[l
     return shuffled[:middle], shuffled[middle:]
 
 
-def make_batches(classifier: Classifier, texts: Sequence) -> list[Batch]:
+def load_reader(directory) -> Classifier | Reranker:
+    """Load a saved model of classes or scores of texts.
+
+    Raises:
+      ValueError: the model is damaged, or has another head.
+    """
+    has_scores = head_name_of(directory) == "regression"
+    return Reranker.load(directory) if has_scores else Classifier.load(directory)
+
+
+def make_batches(reader: Classifier | Reranker, texts: Sequence) -> list[Batch]:
     """Return the texts in padded batches, in random order of the batches' lengths."""
-    return [batch for _, batch in batches_and_rows(classifier, texts)]
+    return [batch for _, batch in batches_and_rows(reader, texts)]
 
 
 def batches_and_rows(
-    classifier: Classifier, texts: Sequence, lengths: Sequence[int] | None = None
+    reader: Classifier | Reranker, texts: Sequence, lengths: Sequence[int] | None = None
 ) -> list[tuple[np.ndarray, Batch]]:
     """Return the batches of `make_batches`, each with the numbers of its texts.
 
     Args:
-      classifier: whose tokenizer is used.
+      reader: whose tokenizer is used.
       texts: or pairs.
       lengths: to which batches are padded; None for the default ones.
     """
-    tokens = classifier.encode_tokens(texts)
+    tokens = reader.encode_tokens(texts)
     found = sorted_batches(
         [row.token_L for row in tokens],
         [row.segment_L for row in tokens],
-        lengths=lengths or default_lengths(classifier.max_length),
+        lengths=lengths or default_lengths(reader.max_length),
         num_rows=BATCH_SIZE,
     )
     pairs = list(found)

@@ -1,10 +1,11 @@
-"""Make a fine-tuned classifier faster without training, from unlabelled text.
+"""Make a fine-tuned classifier or reranker faster without training, from unlabelled text.
 
 Shape letters:
 
     E examples of a set
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -13,8 +14,8 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from adapler_jax.evaluation.attribution import input_saliency
-from adapler_jax.evaluation.budgets import measure_texts
 from adapler_jax.evaluation.models import lengths_of
+from adapler_jax.evaluation.passes import join_passes, run_batches
 from adapler_jax.evaluation.shares import solve_shares
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning import Pruner, keep_all, make_pruner
@@ -67,7 +68,7 @@ def prune_without_training(
     found = pruner.init(jax.random.key(0), config)
     if method == "vocabulary":
         if saliency_V is None:
-            saliency_V = vocabulary_saliency(params, config, batches, dtype=dtype)
+            saliency_V = vocabulary_saliency(params, config, batches, head=head, dtype=dtype)
         found["saliency_JV"] = jnp.asarray(saliency_V)[None]
     params, length_E = params | {"pruner": found}, lengths_of(batches)
 
@@ -82,25 +83,42 @@ def prune_without_training(
     tried = [with_shares(steepness) for steepness in STEEPNESS[:num_running]]
     if len(tried) == 1:
         return tried[0], pruner
-    full_E = _classes(params, config, keep_all(), batches, dtype)
+    run = functools.partial(run_sample, config=config, batches=batches, head=head, dtype=dtype)
+    full_EC = run(params, keep_all())
+    return min(tried, key=lambda params: distance(head, run(params, pruner), full_EC)), pruner
 
-    def num_other(params: Params) -> int:
-        """Return how many texts have another class than the full model's."""
-        return int(np.sum(_classes(params, config, pruner, batches, dtype) != full_E))
 
-    return min(tried, key=num_other), pruner
+def run_sample(
+    params: Params,
+    pruner: Pruner,
+    *,
+    config: EncoderConfig,
+    batches: Sequence[Batch],
+    head: Head,
+    dtype: DTypeLike,
+) -> np.ndarray:
+    """Return the logits of about MAX_COMPARED of the texts, float32 [E, C]."""
+    sample = spread(batches, MAX_COMPARED)
+    found = run_batches(params, config, pruner, sample, head=head, dtype=dtype)
+    return join_passes(found).logit_EC
+
+
+def distance(head: Head, logits_EC: np.ndarray, full_EC: np.ndarray) -> float:
+    """Return how far a model's answers are from the full model's.
+
+    It is the fraction of texts with another class, or the mean squared difference of numbers.
+    """
+    if head is CLASSIFICATION:
+        return float(np.mean(np.argmax(logits_EC, axis=-1) != np.argmax(full_EC, axis=-1)))
+    return float(np.mean((logits_EC - full_EC) ** 2))
 
 
 def check_head(method: str, head: Head) -> None:
-    """Raise ValueError unless the head has classes of texts."""
-    if head is not CLASSIFICATION:
-        raise ValueError(f"method {method} is for classes of texts; this model has {head.name}")
-
-
-def _classes(params, config, pruner, batches, dtype: DTypeLike) -> np.ndarray:
-    """Return the predicted classes of a sample of the texts, int32 [E]."""
-    sample = spread(batches, MAX_COMPARED)
-    return measure_texts(params, config, pruner, sample, dtype=dtype).predicted_E
+    """Raise ValueError unless the head has classes of texts, or a number."""
+    if head is not CLASSIFICATION and head.name != "regression":
+        raise ValueError(
+            f"method {method} is for classes and scores of texts; this model has {head.name}"
+        )
 
 
 def spread(batches: Sequence[Batch], num_texts: int) -> list[Batch]:
@@ -110,7 +128,7 @@ def spread(batches: Sequence[Batch], num_texts: int) -> list[Batch]:
 
 
 def predicted_logit(logits_BC, batch: Batch):
-    """Return the largest logit of each text, float32 [B]."""
+    """Return the largest logit of each text, float32 [B]; the logit where there is one."""
     del batch
     return jnp.max(logits_BC, axis=-1)
 
@@ -120,6 +138,7 @@ def vocabulary_saliency(
     config: EncoderConfig,
     batches: Sequence[Batch],
     *,
+    head: Head = CLASSIFICATION,
     dtype: DTypeLike = jnp.float32,
 ) -> np.ndarray:
     """Return the mean saliency of each vocabulary entry in these texts, float32 [V].
@@ -134,13 +153,16 @@ def vocabulary_saliency(
       params: of the whole model.
       config: of the encoder.
       batches: of texts, of which about MAX_TEXTS are taken; no label is used.
+      head: of the model.
       dtype: of the operands of the encoder's products.
     """
 
     @jax.jit
     def measure(params, batch):
         """Return the saliency of a batch."""
-        return input_saliency(params, config, batch, target=predicted_logit, dtype=dtype)[0]
+        return input_saliency(
+            params, config, batch, target=predicted_logit, dtype=dtype, head=head
+        )[0]
 
     total_V, count_V = np.zeros(config.vocab_size), np.zeros(config.vocab_size)
     for batch in spread(batches, MAX_TEXTS):

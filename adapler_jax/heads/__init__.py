@@ -1,4 +1,4 @@
-"""Heads: classes, spans of an answer, options, candidates, supporting facts."""
+"""Heads: classes, a number, spans of an answer, options, candidates, supporting facts."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,14 @@ from adapler_jax.heads.candidates import candidates
 from adapler_jax.heads.classification import CLASSIFICATION, classify, init_classifier
 from adapler_jax.heads.multihop import hotpot
 from adapler_jax.heads.multiple_choice import choice
+from adapler_jax.heads.regression import ACTIVATIONS, regression
 from adapler_jax.heads.span import SPAN
 
 __all__ = [
     "CLASSIFICATION",
     "HEADS",
     "SPAN",
+    "TEXT_OPTIONS",
     "Head",
     "candidates",
     "choice",
@@ -20,6 +22,7 @@ __all__ = [
     "hotpot",
     "init_classifier",
     "make_head",
+    "regression",
     "zero_empty_rows",
 ]
 
@@ -29,7 +32,10 @@ HEADS: dict[str, Callable[..., Head]] = {
     "choice": choice,
     "candidates": candidates,
     "hotpot": hotpot,
+    "regression": regression,
 }
+# Values of the keywords of HEADS that are texts.
+TEXT_OPTIONS = {"activation": ACTIVATIONS}
 
 
 def make_head(name: str, **options) -> Head:

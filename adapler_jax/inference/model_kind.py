@@ -27,6 +27,8 @@ def loader_hint(saved: Saved) -> str:
         return "load it with QuestionAnswerer (adapler_jax.inference.question_answerer)"
     if saved.head.name == "choice" or is_per_option(saved):
         return "load it with MultipleChoice (adapler_jax.inference.multiple_choice)"
+    if saved.head.name == "regression":
+        return "load it with Reranker (adapler_jax.inference.reranker)"
     if saved.head is CLASSIFICATION:
         return "load it with Classifier (adapler_jax.inference.classifier)"
     return "score it with `adapler evaluate`, or run it by make_engine with its head"

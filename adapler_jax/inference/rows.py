@@ -44,6 +44,8 @@ class RowRunner(NamedTuple):
     lengths: tuple[int, ...]  # padded lengths of batches
     num_layers: int
     calibration: Calibration | None
+    # Logits [B, C] -> what `probs` and `results` return of them: probabilities, or scores.
+    activate: Callable[[np.ndarray], np.ndarray] = softmax
 
     def results(
         self, encoded: Sequence[Encoded], num_rows: int, budget: Budget = None
@@ -68,7 +70,12 @@ class RowRunner(NamedTuple):
         return sorted(found, key=lambda result: result.row)
 
     def probs(
-        self, tokens: Sequence[Tokens], num_rows: int, budget: Budget, *, num_classes: int
+        self,
+        tokens: Sequence[Tokens] | Sequence[Encoded],
+        num_rows: int,
+        budget: Budget,
+        *,
+        num_classes: int,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return probabilities, float32 [M, C], and with a budget kept shares, float64 [M]."""
         prob_MC, share_M = np.zeros((len(tokens), num_classes), np.float32), np.zeros(len(tokens))
@@ -89,7 +96,7 @@ class RowRunner(NamedTuple):
         for row_B, plain in batches:
             batch = add_budgets(plain, row_B, budget_M)
             logits_BC, trace = self.run(self.params, batch)
-            yield row_B, batch, softmax(np.asarray(logits_BC)[: len(row_B)]), trace
+            yield row_B, batch, self.activate(np.asarray(logits_BC)[: len(row_B)]), trace
 
 
 class SecondRun(NamedTuple):

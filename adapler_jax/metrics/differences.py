@@ -71,6 +71,33 @@ def class_difference_error(
     return float(np.std(np.concatenate(found), ddof=1))
 
 
+def number_difference_error(
+    score: Callable, label_B, predicted_B, other_B, *, seed: int = 0
+) -> float | None:
+    """Estimate the error of a score's difference by a paired bootstrap over examples with numbers.
+
+    Args:
+      score: (numbers, labels) -> float.
+      label_B: float.
+      predicted_B: float, of the first model.
+      other_B: float, of the second model.
+      seed: of the draws.
+
+    Returns:
+      The standard deviation of the difference; None for fewer than two examples.
+    """
+    label_B, predicted_B, other_B = map(np.asarray, (label_B, predicted_B, other_B))
+    if len(label_B) < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(NUM_RESAMPLES):
+        rows = generator.integers(len(label_B), size=len(label_B))
+        label_X = label_B[rows]
+        found.append(score(predicted_B[rows], label_X) - score(other_B[rows], label_X))
+    return float(np.std(found, ddof=1))
+
+
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 

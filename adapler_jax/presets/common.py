@@ -21,8 +21,12 @@ def data_section() -> dict:
         "columns": {},
         "class_names": (),  # in the order of the label numbers; empty: the task's
         # Selects and reports models: accuracy, f1 (of the second of two classes), macro_f1,
-        # matthews; for classes that are numbers pearson and spearman. Empty: the task's.
+        # matthews; for classes that are numbers, and for numbers, pearson and spearman; for scores
+        # of documents ndcg@10, mrr@10, map, recall@10, recall@100, kendall_tau. Empty: the task's.
         "metric": "",
+        # Of numbers: sigmoid where they are from 0 to 1, or identity; empty: the model's, else
+        # identity.
+        "activation": "",
         # {"validation": fraction or count}: split from train where the source has none.
         "split_fractions": {},
         "split_seed": 0,  # of splitting and drawing; keep it while `seed` varies

@@ -21,5 +21,7 @@ TASKS: dict[str, Any] = {
     "bbc": {"max_length": 512, "batch_size": 16},
     "yelp_full": {"max_length": 512, "batch_size": 16},
     "hyperpartisan": {"max_length": 512, "batch_size": 16},
+    "stsb": {"max_length": 128},
     "custom": {"max_length": 128},
+    "custom_scores": {"max_length": 128},
 } | qa.TASKS

@@ -18,7 +18,7 @@ from adapler_jax.report.explorer import Explorer, explore
 from adapler_jax.report.sections import Note, Section
 from adapler_jax.training.finished import load_fastest, load_named
 from adapler_jax.training.methods import METHODS
-from adapler_jax.training.task_data import is_qa_task, load_data, token_cache
+from adapler_jax.training.text_tasks import has_classes, load_data, token_cache
 
 _LOADER = jinja2.PackageLoader("adapler_jax.report")
 _TEMPLATES = jinja2.Environment(
@@ -76,7 +76,7 @@ def write_report(
 
 def read_texts(run: RunRecord) -> tuple[Dataset | None, str]:
     """Return the run's data, or None and the reason."""
-    if is_qa_task(run.config):
+    if not has_classes(run.config):
         return None, ""  # the page shows texts that are classified
     try:
         return load_data(run.config), ""

@@ -11,7 +11,8 @@ from adapler_jax.data.qa.splits import SpanSplit
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
 from adapler_jax.training.finished import fastest_model, finished_phases, load_options, read_run
 from adapler_jax.training.loaded_run import EVAL_SPLITS
-from adapler_jax.training.task_data import is_qa_task, load_data, load_questions
+from adapler_jax.training.task_data import load_questions
+from adapler_jax.training.text_tasks import has_classes, is_qa_task, load_data
 from adapler_jax.weights.labels import names_in_run
 from adapler_jax.weights.save import class_names_of, load_model
 
@@ -19,6 +20,11 @@ from adapler_jax.weights.save import class_names_of, load_model
 def is_qa_run(workdir) -> bool:
     """Return whether the task of a run answers questions."""
     return is_qa_task(read_run(pathlib.Path(workdir).expanduser()))
+
+
+def is_class_run(workdir) -> bool:
+    """Return whether the task of a run has classes of texts."""
+    return has_classes(read_run(pathlib.Path(workdir).expanduser()))
 
 
 def example_answers(

@@ -38,7 +38,8 @@ from adapler_jax.training.evaluation_rows import (
 )
 from adapler_jax.training.finished import DENSE
 from adapler_jax.training.loaded_run import Log
-from adapler_jax.training.task_data import TaskData, splits_special
+from adapler_jax.training.task_record import TaskData
+from adapler_jax.training.text_tasks import splits_special
 from adapler_jax.types import compute_dtype
 
 STOP_WORDS, RANDOM = "stop words", "random"  # names of baselines in rows

@@ -25,7 +25,7 @@ from adapler_jax.training.evaluation_rows import (
 )
 from adapler_jax.training.finished import DENSE
 from adapler_jax.training.loaded_run import FinishedRun, Log, batch_size_of, load_finished_run
-from adapler_jax.training.task_data import TaskData
+from adapler_jax.training.task_record import TaskData
 
 MIN_OPERAND_BATCHES = 8  # on which bfloat16 operands are compared with float32
 
@@ -175,9 +175,10 @@ def compare_operands(run: FinishedRun, *, log: Log) -> None:
     """Compare bfloat16 with float32 operands of every model on validation rows.
 
     The result is saved in each model's directory, for loads with dtype="auto". Devices without
-    bfloat16 units are left out.
+    bfloat16 units and models of numbers are left out.
     """
-    if run.validation is None or not has_units():
+    has_numbers = run.task.head.name == "regression"  # which have no equal predictions to count
+    if run.validation is None or not has_units() or has_numbers:
         return
     found = {}
     for name in run.models:

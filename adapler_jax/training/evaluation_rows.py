@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapler_jax.evaluation.models import Evaluation
+from adapler_jax.evaluation.number_scoring import NumberScorer
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer, difference_se
 from adapler_jax.metrics.classification import METRICS, choose_threshold
 from adapler_jax.training.loaded_run import FinishedRun
@@ -57,13 +58,17 @@ def text_speedups(speedup_E: np.ndarray) -> dict[str, float]:
 def difference_columns(scored: Scored, dense: Scored) -> dict[str, Any]:
     """Return the score's difference to the dense model on the same texts, and its standard error.
 
-    Both are fractions. The error is paired, see `difference_se`.
+    Both are fractions. The error is paired, see `difference_se`. Models of numbers also have
+    `kendall_tau` and `top10_overlap`.
     """
-    return {
+    columns = {
         "dense_score": dense.found.score,
         "difference": scored.found.score - dense.found.score,
         "difference_se": difference_se(scored.scorer, dense.scorer),
     }
+    if isinstance(scored.scorer, NumberScorer) and isinstance(dense.scorer, NumberScorer):
+        columns |= scored.scorer.agreement(dense.scorer)
+    return columns
 
 
 def threshold_columns(name: str, scored: Scored, *, metric: str) -> dict[str, Any]:

@@ -31,7 +31,8 @@ from adapler_jax.training.finished import (
 )
 from adapler_jax.training.phases import load_phase_model
 from adapler_jax.training.setup import engine_options
-from adapler_jax.training.task_data import TaskData, load_task_data
+from adapler_jax.training.task_data import load_task_data
+from adapler_jax.training.task_record import TaskData
 from adapler_jax.weights.save import Saved
 
 BATCH_ROWS = 32

@@ -2,24 +2,31 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from adapler_jax.evaluation.budgets import measure_saved, predict_classes
+from adapler_jax import flops
+from adapler_jax.evaluation.budgets import measure_saved
+from adapler_jax.evaluation.models import flops_of_examples
+from adapler_jax.evaluation.passes import join_passes, run_batches
 from adapler_jax.evaluation.shares import OutOfReachError
-from adapler_jax.evaluation.task_texts import make_batches
+from adapler_jax.evaluation.task_texts import batches_and_rows, load_reader, make_batches
 from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
-from adapler_jax.inference.classifier import Classifier
+from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.io.heartbeat import Heartbeat, watch
 from adapler_jax.metrics.differences import mean_difference_error
+from adapler_jax.metrics.ranking import compare_orders
+from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.training.workdir import target_name
 from adapler_jax.types import Batch
-from adapler_jax.weights.save import load_model, save_model
+from adapler_jax.weights.save import Saved, load_model, save_model
+from adapler_jax.weights.students import full_config
 
+EQUAL_ANSWERS = "equal answers"
 MIN_REACHED = 0.95  # of a speedup: the texts that compare models have other lengths
 
 
@@ -32,25 +39,32 @@ class Rung(NamedTuple):
     name: str
     directory: pathlib.Path
     flops_speedup: float
-    is_equal_E: np.ndarray  # bool: the text has the full model's answer
+    # float64: of each text 1 where it has the full model's answer; or of each query, for scores of
+    # documents, Kendall's tau with the full model's order
+    agreement_G: np.ndarray
+    measure: str = EQUAL_ANSWERS  # name of the agreement
+    top10_overlap: float | None = None  # with the full model, mean over queries of more documents
 
     @property
     def agreement(self) -> float:
-        """Return the share of texts with the full model's answer."""
-        return float(np.mean(self.is_equal_E))
+        """Return the mean agreement with the full model."""
+        return float(np.mean(self.agreement_G))
 
     def sentence(self) -> str:
         """Return the measurement in words."""
-        return f"{self.name}: {self.flops_speedup:.2f}x, {100 * self.agreement:.1f}% equal answers"
+        agreement = f"{100 * self.agreement:.1f}% {self.measure}"
+        if self.top10_overlap is not None:
+            agreement += f", {10 * self.top10_overlap:.2f} of the first 10 documents"
+        return f"{self.name}: {self.flops_speedup:.2f}x, {agreement}"
 
     def compared_with(self, other: "Rung") -> str:
         """Return the difference of the agreements and its paired standard error, in words."""
-        gain_E = self.is_equal_E.astype(float) - other.is_equal_E
-        error = mean_difference_error(gain_E)
+        gain_G = self.agreement_G - other.agreement_G
+        error = mean_difference_error(gain_G)
         within = "" if error is None else f" ± {100 * error:.1f}"
         return (
-            f"{self.name} has {100 * np.mean(gain_E):+.1f}{within} points of equal "
-            f"answers over {other.name}"
+            f"{self.name} has {100 * np.mean(gain_G):+.1f}{within} points of {self.measure} over "
+            f"{other.name}"
         )
 
 
@@ -63,10 +77,10 @@ def save_without_training(
     speedup: float,
     dtype: DTypeLike = jnp.float32,
 ) -> pathlib.Path:
-    """Make a saved classifier faster without a step of training, and save it.
+    """Make a saved classifier or reranker faster without a step of training, and save it.
 
     Args:
-      directory: of a saved classifier, whose own pruner is replaced.
+      directory: of a saved classifier or reranker, whose own pruner is replaced.
       texts: of its task, or pairs, without labels.
       out: directory of the faster model.
       method: one of `evaluation.training_free.TRAINING_FREE`.
@@ -80,7 +94,7 @@ def save_without_training(
       ValueError: there is no text, or the method is unknown or does not reach the speedup.
     """
     saved = load_model(directory)
-    batches = make_batches(Classifier.load(directory), texts) if texts else []
+    batches = make_batches(load_reader(directory), texts) if texts else []
     params, pruner = prune_without_training(
         saved.params,
         saved.config,
@@ -96,7 +110,7 @@ def save_without_training(
         saved.config,
         pruner_name=pruner.name,
         head=saved.head,
-        class_names=saved.class_names,
+        class_names=saved.class_names or None,
         max_length=saved.max_length,
         task=saved.task,
         tokenizer=saved.directory,
@@ -156,9 +170,35 @@ class Judge:
 
     def __init__(self, full: pathlib.Path, texts: Sequence, *, dtype: DTypeLike = jnp.float32):
         """Predict the texts by the full model."""
-        self._batches: list[Batch] = make_batches(Classifier.load(full), texts)
+        saved = load_model(full)
+        found = batches_and_rows(load_reader(full), texts)
+        self._batches: list[Batch] = [batch for _, batch in found]
         self._dtype = dtype
-        self._full_E = predict_classes(load_model(full), self._batches, dtype=dtype)
+        # Pairs of one first text, a query, are judged by their order.
+        self._group_E: np.ndarray | None = None
+        if saved.head is not CLASSIFICATION:
+            self._group_E = query_numbers([texts[row] for row_B, _ in found for row in row_B])
+        self._full_E = self._run(saved, self._batches)[0]
+
+    def _run(self, saved: Saved, batches: Iterable[Batch]) -> tuple[np.ndarray, float]:
+        """Return the class or the logit of each text, and the FLOPs speedup."""
+        if self._group_E is None:
+            measured = measure_saved(saved, batches, dtype=self._dtype)
+            return measured.predicted_E, measured.flops_speedup
+        pruner, head = pruner_of_saved(saved), saved.head
+        count_NE, length_E, logit_E1 = join_passes(
+            run_batches(saved.params, saved.config, pruner, batches, head=head, dtype=self._dtype)
+        )
+        spent_E = flops_of_examples(
+            saved.params,
+            saved.config,
+            pruner,
+            length_E,
+            count_NE,
+            head=head,
+            dense_config=full_config(saved),
+        )
+        return logit_E1[:, 0], flops.speedup(*spent_E)
 
     def measure(
         self, name: str, directory: pathlib.Path, *, log: Callable[[str], None] = lambda line: None
@@ -167,5 +207,17 @@ class Judge:
         batches = watch(
             self._batches, f"{name}: batches compared", total=len(self._batches), log=log
         )
-        found = measure_saved(load_model(directory), batches, dtype=self._dtype)
-        return Rung(name, directory, found.flops_speedup, found.predicted_E == self._full_E)
+        found_E, speedup = self._run(load_model(directory), batches)
+        if self._group_E is None:
+            return Rung(name, directory, speedup, (found_E == self._full_E).astype(np.float64))
+        orders = compare_orders(found_E, self._full_E, self._group_E)
+        return Rung(
+            name, directory, speedup, orders.tau_G, "Kendall's tau", orders.mean_top10_overlap
+        )
+
+
+def query_numbers(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Return the number of the query of each pair; one for all where no query has two documents."""
+    number_of: dict[str, int] = {}
+    number_E = np.array([number_of.setdefault(first, len(number_of)) for first, _ in pairs])
+    return number_E if len(number_of) < len(pairs) else np.zeros_like(number_E)

@@ -25,11 +25,12 @@ from adapler_jax.inference.ids import check_rows
 from adapler_jax.io.messages import listed
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold
 from adapler_jax.training.balance import BALANCED, check_balance, class_weights
-from adapler_jax.training.task_data import (
-    TaskData,
+from adapler_jax.training.task_data import load_task_data
+from adapler_jax.training.task_record import TaskData
+from adapler_jax.training.text_tasks import (
     check_has_source,
+    has_classes,
     is_qa_task,
-    load_task_data,
     splits_special,
 )
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, Params, ScanOptions
@@ -138,7 +139,7 @@ def load_run_context(config: ConfigDict, *, log: Callable[[str], None]) -> RunCo
       ValueError: a value of the user does not fit.
       OSError: a file of the user cannot be read.
     """
-    check_balance(config, has_classes=not is_qa_task(config))
+    check_balance(config, has_classes=has_classes(config))
     check_has_source(config)  # before the model is looked up, which may need a network
     directory = resolve_model(config.model)
     tokenizer = load_tokenizer(str(directory), log=log, split_special_tokens=splits_special(config))

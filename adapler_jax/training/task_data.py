@@ -1,17 +1,11 @@
 """Load a task in tokens, of classification or of questions, for training and evaluation."""
 
-import dataclasses
 import functools
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from adapler_jax.data.batching.tokenized import Tokenized
-from adapler_jax.data.classification.examples import Dataset, check_source, load_task
-from adapler_jax.data.classification.summary import majority_shares, summarize
-from adapler_jax.data.classification.tasks import get_task
 from adapler_jax.data.qa.splits import (
     HotpotSplit,
     MultipleChoiceSplit,
@@ -19,25 +13,28 @@ from adapler_jax.data.qa.splits import (
     SpanSplit,
     WikihopSplit,
 )
-from adapler_jax.data.qa.tasks import QA_TASKS, QADataset, load_qa_task
-from adapler_jax.data.sources.formats import Options
-from adapler_jax.data.split_names import SPLITS, evaluation_splits
-from adapler_jax.data.tokenization.pieces import SIDES
-from adapler_jax.data.tokenization.tokenizers import load_core, load_tokenizer
-from adapler_jax.data.tokenization.tokens import tokenize
+from adapler_jax.data.qa.tasks import QADataset, load_qa_task
+from adapler_jax.data.split_names import SPLITS
+from adapler_jax.data.tokenization.tokenizers import load_core
 from adapler_jax.evaluation.question_answering import (
     ChoiceScorer,
     HotpotScorer,
     SpanScorer,
     WikihopScorer,
 )
-from adapler_jax.evaluation.scoring import ClassScorer, Scorer
-from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, hotpot
-from adapler_jax.io.user_folders import user_cache
-from adapler_jax.metrics.classification import metric_name
+from adapler_jax.evaluation.scoring import Scorer
+from adapler_jax.heads import CLASSIFICATION, SPAN, candidates, choice, hotpot
+from adapler_jax.training.task_record import TaskData
+from adapler_jax.training.text_tasks import (
+    check_splits,
+    class_data,
+    has_classes,
+    is_qa_task,
+    number_data,
+    splits_special,
+    token_cache,
+)
 from adapler_jax.weights.base_model import base_model_entry
-from adapler_jax.weights.labels import names_in_run
-from adapler_jax.weights.save import extra_if_ours
 
 UNITS = {
     QAKind.SPAN: "windows",
@@ -49,98 +46,6 @@ PER_OPTION = ("wrong", "right")  # classes of an option that is judged alone
 
 
 SplitT = TypeVar("SplitT")
-
-
-class TaskData(NamedTuple):
-    """A task, loaded and in tokens."""
-
-    name: str
-    metric: str  # name of the main score
-    head: Head
-    class_names: tuple[str, ...]  # empty for heads without classes
-    splits: dict[str, Tokenized]
-    notes: tuple[str, ...]  # notes to the user, one sentence each
-    # (split, no-answer threshold or None) -> a fresh Scorer
-    make_scorer: Callable[..., Scorer]
-    group: int = 1  # rows that belong together
-    unit: str = "texts"  # name of a row
-    extra: Mapping[str, Any] = {}  # fields of the task that a saved model needs
-    majority: Mapping[
-        str, float
-    ] = {}  # by split the share of its most frequent class; none where texts are read
-
-    @property
-    def num_classes(self) -> int:
-        """Return the number of classes C."""
-        return len(self.class_names)
-
-    @property
-    def eval_splits(self) -> tuple[str, ...]:
-        """Splits to report on: the test splits, or the validation splits where there is no test."""
-        return evaluation_splits(self.splits)
-
-
-def is_qa_task(config) -> bool:
-    """Return whether the config's task answers questions about texts."""
-    return config.task in QA_TASKS
-
-
-def token_cache(config) -> pathlib.Path | None:
-    """Return the directory of tokenized texts; None where the config has no cache."""
-    if config.data.cache_dir == "none":
-        return None
-    return pathlib.Path(config.data.cache_dir or user_cache("tokens"))
-
-
-def splits_special(config) -> bool:
-    """Return whether special tokens in a text are plain text. Older configs lack the field."""
-    return config.data.get("split_special_tokens", False)
-
-
-def load_data(config) -> Dataset:
-    """Return the labelled texts that a config names.
-
-    Raises:
-      ValueError: train or validation is missing.
-    """
-    dataset = load_task(
-        config.task,
-        source=config.data.source or None,
-        sources=dict(config.data.sources),
-        columns=dict(config.data.columns),
-        class_names=tuple(config.data.class_names) or None,
-        split_seed=config.data.split_seed,
-        split_fractions=dict(config.data.split_fractions) or None,
-        num_train_examples=config.data.num_train_examples or None,
-        options=file_options(config),
-        skip_incomplete=config.data.get("skip_incomplete", False),
-    )
-    check_splits(config, dataset.splits)
-    return dataset
-
-
-def check_has_source(config) -> None:
-    """Raise ValueError where neither the config nor a classification task has training texts."""
-    if not is_qa_task(config):
-        task = get_task(config.task)
-        task = dataclasses.replace(task, source=config.data.source or task.source)
-        check_source(task, config.data.sources)
-
-
-def file_options(config) -> Options:
-    """Return the form of text files. Older configs lack the fields."""
-    return Options(config.data.get("encoding", ""), config.data.get("delimiter", ""))
-
-
-def check_splits(config, splits) -> None:
-    """Raise ValueError where train or validation is missing."""
-    present = {"validation" if name.startswith("validation") else name for name in splits}
-    for split in ("train", "validation"):
-        if split not in present:
-            raise ValueError(
-                f"task {config.task!r} has no {split} split; there are {', '.join(splits)}; "
-                "name one in config.data.sources or a share in config.data.split_fractions"
-            )
 
 
 def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> QADataset:
@@ -208,82 +113,9 @@ def load_task_data(
     """
     if is_qa_task(config):
         return reading_data(config, directory, only)
+    if not has_classes(config):
+        return number_data(config, directory, only)
     return class_data(config, directory, only, saved_names=saved_names)
-
-
-def class_data(
-    config, directory, only: Sequence[str], *, saved_names: Sequence[str] = ()
-) -> TaskData:
-    """Return a classification task; arguments as in `load_task_data`."""
-    dataset = load_data(config)
-    tokenizer = load_tokenizer(directory, split_special_tokens=splits_special(config))
-    class_names = dataset.task.class_names
-    metric = check_metric(config.data.get("metric", "") or dataset.task.metric, class_names)
-    shown_names = names_in_run(saved_names, class_names)
-
-    def make_scorer(split: str, threshold: float | None = None) -> Scorer:
-        return ClassScorer(
-            metric, class_names=class_names, threshold=threshold, shown_names=shown_names
-        )
-
-    max_length = config.data.max_length or dataset.task.max_length
-    asked = config.data.get("truncation_side", "")
-    side = asked or saved_side(directory) or tokenizer.truncation_side
-    notes = []
-    if side != "right" and not asked:
-        lost = {"left": "beginning", "middle": "middle"}[side]
-        notes = [
-            f"{directory} says that texts over {max_length} tokens lose their {lost}; "
-            "config.data.truncation_side=right cuts off their end"
-        ]
-    if max_length > tokenizer.model_max_length:
-        notes.append(
-            f"{directory} says that it reads {tokenizer.model_max_length} tokens "
-            f"(model_max_length); texts have up to {max_length} here"
-        )
-    cache_dir = token_cache(config)
-    splits = {
-        name: tokenize(
-            examples, tokenizer, max_length=max_length, truncation_side=side, cache_dir=cache_dir
-        )
-        for name, examples in dataset.splits.items()
-        if name.partition("_")[0] in only
-    }
-    return TaskData(
-        name=dataset.task.name,
-        metric=metric,
-        head=CLASSIFICATION,
-        class_names=shown_names,
-        splits=splits,
-        notes=(*dataset.notes, *notes, *summarize(dataset)),
-        majority=majority_shares(dataset),
-        make_scorer=make_scorer,
-        extra={"truncation_side": side} | base_model_entry(config.model),
-    )
-
-
-def saved_side(directory) -> str:
-    """Return where a saved model cuts long texts; empty where its config.json has no such field.
-
-    Raises:
-      ValueError: our part of config.json is damaged.
-    """
-    side = extra_if_ours(directory).get("truncation_side", "")
-    if side not in ("", *SIDES):
-        raise ValueError(
-            f"{directory}: extra['truncation_side'] in config.json is {side!r:.60}; expected "
-            f"{', '.join(SIDES)}"
-        )
-    return side
-
-
-def check_metric(metric: str, class_names: tuple[str, ...]) -> str:
-    """Return the metric's name for these classes. Raises ValueError where it does not fit them."""
-    try:
-        ClassScorer(metric, class_names=class_names)
-    except ValueError as error:
-        raise ValueError(f"config.data.metric: {error}") from error
-    return metric_name(metric, len(class_names))
 
 
 def reading_data(config, directory, only: Sequence[str]) -> TaskData:

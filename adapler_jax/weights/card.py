@@ -54,11 +54,13 @@ CLASSES = {
         "MultipleChoice",
         'choose("a question?", "a text", ["one", "another"])',
     ),
+    "regression": ("Reranker", 'rank("a query", ["a document", "another"])'),
 }
 PIPELINES = {  # of the Hugging Face Hub, by the head
     "classification": "text-classification",
     "span": "question-answering",
     "choice": "multiple-choice",
+    "regression": "text-ranking",
 }
 AUTO = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",

@@ -38,6 +38,7 @@ HEAD_RULES = {
     "span": SPAN_RULES,
     "candidates": CANDIDATE_RULES,
     "hotpot": HOTPOT_RULES,
+    "regression": POOLER_RULES + CLASSIFIER_RULES,
 }
 # Modules that hold a model: of torch.compile, checkpointing and parallel training anywhere in a
 # name; of training loops, PEFT and Lightning before it.

@@ -53,6 +53,7 @@ from adapler_jax.weights.saved_tokenizer import (
     tokenizer_is_copy,
     write_tokenizer,
 )
+from adapler_jax.weights.score_heads import has_one_output, score_entries
 from adapler_jax.weights.section import (
     SECTION,
     check_new_section,
@@ -73,6 +74,7 @@ ARCHITECTURES = {
     "span": "BertForQuestionAnswering",
     "candidates": "BertModel",
     "hotpot": "BertModel",
+    "regression": "BertForSequenceClassification",
 }
 DEFAULT_MAX_LENGTH = 512  # token slots of a model that names none; at most its positions
 
@@ -179,7 +181,7 @@ def _write_parts(directory: Path, partial: Path, section: dict[str, Any], parts:
     )
     architecture = architecture_of(config, parts.head)
     contents = config_json(config, architecture, parts.class_names, special=special)
-    contents |= add_program(partial, contents, section)
+    contents |= score_entries(parts.head) | add_program(partial, contents, section)
     text = card_text(contents, section, slots)
     card = write_card(partial, with_kept_parts(text, directory, partial, section))
     written = section | contents.get(SECTION, {}) | card
@@ -339,7 +341,7 @@ def load_model(directory) -> Saved:
         pruner_name=section["pruner"],
         pruner_options=options,
         head=head,
-        class_names=class_names or (),
+        class_names=(class_names or ()) if head is CLASSIFICATION else (),
         max_length=section["max_length"],
         task=section["task"],
         extra=section["extra"],
@@ -372,7 +374,8 @@ def class_names_of(directory) -> tuple[str, ...] | None:
       ValueError: config.json is damaged.
     """
     path = recover(Path(directory).expanduser().resolve()) / CONFIG_FILE
-    return read_class_names(read_json(path), path)
+    raw = read_json(path)
+    return None if has_one_output(raw) else read_class_names(raw, path)
 
 
 def extra_of(directory) -> dict[str, Any]:

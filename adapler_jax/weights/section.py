@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from adapler_jax.heads import CLASSIFICATION, HEADS, Head, make_head
+from adapler_jax.heads import CLASSIFICATION, HEADS, TEXT_OPTIONS, Head, make_head
 from adapler_jax.io.messages import listed, shown
 from adapler_jax.presets.old_names import upgrade_section
 from adapler_jax.weights.config import MAX_LENGTH, OUR_SECTION
@@ -187,15 +187,12 @@ def find_head_problems(name, options) -> list[str]:
     required = [key for key, field in known.items() if field.default is field.empty]
     problems = [f"head_options without {key}" for key in required if key not in options]
     for key, value in options.items():
-        is_right = (
-            type(value) is bool if known[key].annotation is bool else is_count(value, MAX_NUMBER)
-        )
+        is_right, expected = is_count(value, MAX_NUMBER), f"a number from 1 to {MAX_NUMBER}"
+        if known[key].annotation is bool:
+            is_right, expected = type(value) is bool, "true or false"
+        elif key in TEXT_OPTIONS:
+            is_right, expected = value in TEXT_OPTIONS[key], " or ".join(TEXT_OPTIONS[key])
         if not is_right:
-            expected = (
-                "true or false"
-                if known[key].annotation is bool
-                else f"a number from 1 to {MAX_NUMBER}"
-            )
             problems.append(f"head_options with {key} {shown(value)}, expected {expected}")
     return problems
 

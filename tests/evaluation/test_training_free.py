@@ -1,13 +1,14 @@
 """A fine-tuned model and unlabelled text give a faster model without a step of training."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from adapler_jax.evaluation import training_free
 from adapler_jax.evaluation.attribution import layer_saliency
+from adapler_jax.evaluation.budgets import measure_texts
 from adapler_jax.evaluation.models import evaluate_model
+from adapler_jax.evaluation.passes import join_passes, run_batches
 from adapler_jax.evaluation.training_free import (
     TRAINING_FREE,
     predicted_logit,
@@ -15,7 +16,8 @@ from adapler_jax.evaluation.training_free import (
     spread,
     vocabulary_saliency,
 )
-from adapler_jax.heads import SPAN
+from adapler_jax.heads import SPAN, regression
+from adapler_jax.pruning import keep_all
 from adapler_jax.training.losses import input_saliency
 from tests import tiny
 from tests.evaluation.test_shares import make_batches
@@ -37,19 +39,44 @@ def test_a_model_has_the_asked_speedup_and_its_own_weights(method):
 
 def test_the_profile_that_agrees_more_is_kept(monkeypatch):
     batches = make_batches()
+
+    def classes_of(params, pruner):
+        return measure_texts(params, CONFIG, pruner, batches).predicted_E
+
     found = {}
     for steepness in (1.0, 1.5):
         monkeypatch.setattr(training_free, "STEEPNESS", (steepness,))
         params, pruner = prune_without_training(
             PARAMS, CONFIG, batches, method="attention", speedup=2.0
         )
-        classes = training_free._classes(params, CONFIG, pruner, batches, jnp.float32)
-        found[steepness] = np.asarray(params["pruner"]["share_J"]), classes
-    full = training_free._classes(PARAMS, CONFIG, training_free.keep_all(), batches, jnp.float32)
+        found[steepness] = np.asarray(params["pruner"]["share_J"]), classes_of(params, pruner)
+    full = classes_of(PARAMS, keep_all())
     best = max(found, key=lambda steepness: np.mean(found[steepness][1] == full))
     monkeypatch.setattr(training_free, "STEEPNESS", (1.0, 1.5))
     params, _ = prune_without_training(PARAMS, CONFIG, batches, method="attention", speedup=2.0)
     np.testing.assert_array_equal(params["pruner"]["share_J"], found[best][0])
+
+
+def test_a_model_of_numbers_keeps_the_profile_with_the_nearest_numbers(monkeypatch):
+    batches, head = make_batches(), regression()
+    classifier = {name: leaf[..., :1] for name, leaf in PARAMS["head"]["classifier"].items()}
+    full = PARAMS | {"head": PARAMS["head"] | {"classifier": classifier}}
+
+    def numbers_of(params, pruner):
+        run = run_batches(params, CONFIG, pruner, batches, head=head)
+        return join_passes(run).logit_EC
+
+    def share_of(steepness):
+        monkeypatch.setattr(training_free, "STEEPNESS", steepness)
+        options = {"method": "attention", "speedup": 2.0, "head": head}
+        params, pruner = prune_without_training(full, CONFIG, batches, **options)
+        error = np.mean((numbers_of(params, pruner) - numbers_of(full, keep_all())) ** 2)
+        return error, np.asarray(params["pruner"]["share_J"])
+
+    tried = [share_of((steepness,)) for steepness in (1.0, 1.5)]
+    assert tried[0][0] != tried[1][0]
+    found = share_of((1.0, 1.5))
+    np.testing.assert_array_equal(found[1], min(tried, key=lambda one: one[0])[1])
 
 
 def test_the_table_is_the_mean_relative_saliency_of_each_entry():
@@ -100,7 +127,10 @@ def test_a_sample_spreads_over_the_batches():
     [
         ({"method": "magic"}, "method is 'magic'; expected attention or vocabulary"),
         ({"batches": []}, "there is no text; method attention needs unlabelled text"),
-        ({"head": SPAN}, "method attention is for classes of texts; this model has span"),
+        (
+            {"head": SPAN},
+            "method attention is for classes and scores of texts; this model has span",
+        ),
         ({"speedup": 0.0}, "speedup is 0.0; expected a factor of 1 or more"),
         ({"speedup": 100.0}, "attention: 100x is out of reach"),
     ],

@@ -16,6 +16,7 @@ HEADS = {
     "choice": heads.choice(2),
     "candidates": heads.candidates(3),
     "hotpot": heads.hotpot(2),
+    "regression": heads.regression("sigmoid"),
 }
 LENGTHS = (6, 4, 1, 0)
 NOTHING = [-1, -1]

@@ -11,7 +11,7 @@ from adapler_jax.evaluation.training_free import TRAINING_FREE
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.training.baselines import BASELINES, check_baselines, shortened_row
 from adapler_jax.training.evaluation import evaluate_workdir
-from adapler_jax.training.task_data import TaskData
+from adapler_jax.training.task_record import TaskData
 from tests.training.runs import silent
 
 

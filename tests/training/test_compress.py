@@ -14,8 +14,9 @@ from adapler_jax.evaluation.calibrate import NONE, Promise
 from adapler_jax.evaluation.task_texts import split_texts
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.metrics.classification import THRESHOLD
-from adapler_jax.training import compress as compress_module
-from adapler_jax.training.compress import CompressOptions, compress, slower_promise
+from adapler_jax.training import compress_steps
+from adapler_jax.training.compress import compress, slower_promise
+from adapler_jax.training.compress_steps import CompressOptions
 from adapler_jax.weights.save import load_model, save_model
 from adapler_jax.weights.students import full_config
 from tests.training.runs import silent
@@ -93,10 +94,10 @@ def test_the_certificate_is_about_texts_that_nothing_was_trained_on(compressed):
 
 def test_the_device_decides_about_operands_unless_a_change_does(compressed, tmp_path):
     full = compressed[0] / "full"
-    config = compress_module.make_config(full, tmp_path, CompressOptions(), has_pairs=False)
+    config = compress_steps.make_config(full, tmp_path, CompressOptions(), has_pairs=False)
     assert config.compute_dtype == "auto" and config.finetune.num_epochs == 0
     changed = CompressOptions(changes={"compute_dtype": "float32"})
-    config = compress_module.make_config(full, tmp_path, changed, has_pairs=True)
+    config = compress_steps.make_config(full, tmp_path, changed, has_pairs=True)
     assert config.compute_dtype == "float32" and config.data.columns.text_pair == "text_pair"
 
 
@@ -127,7 +128,7 @@ def test_a_second_call_trains_nothing(compressed, given):
 
 def test_a_student_is_trained_beside_the_whole_model(compressed, given, tmp_path):
     out = shutil.copytree(compressed[0], tmp_path / "out")
-    given_file = out / compress_module.GIVEN_FILE
+    given_file = out / compress_steps.GIVEN_FILE
     notes, options = [], OPTIONS._replace(speedup=2.5, num_layers=2, promise=None)
     found = compress(given, make_texts(), out, options=options, log=notes.append)
     assert any(note.startswith("AdapLeR on 2 layers, trained: ") for note in notes)

@@ -4,7 +4,8 @@ import pytest
 
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.presets.common import base_config
-from adapler_jax.training.task_data import file_options, load_data, load_questions
+from adapler_jax.training.task_data import load_questions
+from adapler_jax.training.text_tasks import file_options, load_data
 
 
 def test_fields_of_text_files_reach_the_reader(tmp_path):

@@ -24,7 +24,7 @@ from adapler_jax.training import finished as finished_runs
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.finished import check_saving, save_threshold, unreached_speedups
 from adapler_jax.training.setup import engine_options
-from adapler_jax.training.task_data import TaskData
+from adapler_jax.training.task_record import TaskData
 from adapler_jax.types import PADDING_EXAMPLE_ID, EncoderConfig
 from adapler_jax.weights.save import load_model
 from tests.training.runs import silent

@@ -13,7 +13,8 @@ from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io import heartbeat
 from adapler_jax.pruning import pruner_of_saved
-from adapler_jax.training.compress import CompressOptions, compress
+from adapler_jax.training.compress import compress
+from adapler_jax.training.compress_steps import CompressOptions
 from adapler_jax.training.rungs import (
     Judge,
     Rung,
@@ -130,14 +131,14 @@ def test_its_model_takes_budgets(compressed):
 
 def test_training_is_compared_on_the_same_texts():
     right = [True, True, True, False]
-    one = Rung("a", pathlib.Path("a"), 2.0, np.array(right))
-    other = Rung("b", pathlib.Path("b"), 2.0, np.array([False, True, True, False]))
+    one = Rung("a", pathlib.Path("a"), 2.0, np.array(right, float))
+    other = Rung("b", pathlib.Path("b"), 2.0, np.array([0.0, 1.0, 1.0, 0.0]))
     assert one.compared_with(other) == "a has +25.0 ± 25.0 points of equal answers over b"
 
 
 def test_where_nothing_reaches_the_speedup_the_fastest_is_kept():
     slow, fast = (
-        Rung(name, pathlib.Path(name), speedup, np.array([right]))
+        Rung(name, pathlib.Path(name), speedup, np.array([right], float))
         for name, speedup, right in (("slow", 1.1, True), ("fast", 1.9, False))
     )
     assert best_rung([slow, fast], 3.0) is fast
@@ -194,7 +195,7 @@ def test_nothing_in_reach_is_said_before_anything_is_saved(given, tmp_path):
 
 
 def make_rung(name, speedup, agreement):
-    return Rung(name, pathlib.Path(name), speedup, np.arange(20) < 20 * agreement)
+    return Rung(name, pathlib.Path(name), speedup, (np.arange(20) < 20 * agreement).astype(float))
 
 
 def test_a_model_that_misses_the_speedup_is_not_kept_for_its_agreement():

@@ -7,7 +7,7 @@ import pytest
 from adapler_jax.data.tokenization.tokenizers import load_core
 from adapler_jax.inference.words import encode_tokens
 from adapler_jax.training.run import check_config
-from adapler_jax.training.task_data import class_data
+from adapler_jax.training.text_tasks import class_data
 from adapler_jax.weights.save import save_model
 from configs import finetune
 from tests import tiny

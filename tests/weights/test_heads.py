@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from adapler_jax.encoders.bert import init_encoder
-from adapler_jax.heads import SPAN, candidates, choice, hotpot
+from adapler_jax.heads import SPAN, candidates, choice, hotpot, regression
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
@@ -24,6 +24,7 @@ HEADS = {
     "choice": choice(4),
     "candidates": candidates(79, protects=False),
     "hotpot": hotpot(80),
+    "regression": regression("sigmoid"),
 }
 HEAD_TENSORS = {
     "span": {"qa_outputs": (2, 16)},
@@ -35,6 +36,7 @@ HEAD_TENSORS = {
         "sentence_hidden": (16, 32),
         "sentence_support": (2, 16),
     },
+    "regression": {"bert.pooler.dense": (16, 16), "classifier": (1, 16)},
 }
 
 
@@ -98,6 +100,7 @@ def test_config_json_names_the_class_of_transformers(tmp_path):
         "choice": ["BertForMultipleChoice"],
         "candidates": ["BertModel"],
         "hotpot": ["BertModel"],
+        "regression": ["BertForSequenceClassification"],
     }
 
 

@@ -18,8 +18,10 @@ from adapler_jax.heads import CLASSIFICATION, SPAN, choice  # noqa: E402
 from adapler_jax.inference.classifier import Classifier  # noqa: E402
 from adapler_jax.inference.multiple_choice import MultipleChoice  # noqa: E402
 from adapler_jax.inference.question_answerer import QuestionAnswerer  # noqa: E402
+from adapler_jax.inference.reranker import Reranker  # noqa: E402
 from adapler_jax.weights.pretrained import load_pretrained  # noqa: E402
 from adapler_jax.weights.save import save_model  # noqa: E402
+from adapler_jax.weights.score_heads import head_of_checkpoint  # noqa: E402
 
 pytestmark = pytest.mark.compare
 NAMES, MAX_LENGTH = ("negative", "positive"), 14
@@ -90,14 +92,14 @@ def make_tokenizer(kind):
     return core, dict(zip(ROLES, special))
 
 
-def start(folder, family, kind):
+def start(folder, family, kind, **fields):
     """Write a random checkpoint of a family with a tokenizer; return the folder."""
     prefix, tokenizer_kind, changes = FAMILIES[family]
     core, special = make_tokenizer(tokenizer_kind)
     torch.manual_seed(5)
     model_class = getattr(transformers, f"{prefix}For{kind}")
     pad = core.token_to_id(special["pad_token"])
-    sizes = {**SIZES, **changes, "pad_token_id": pad}
+    sizes = {**SIZES, **changes, "pad_token_id": pad, **fields}
     model = model_class(model_class.config_class(**sizes)).eval()
     with torch.no_grad():
         for name, value in model.named_parameters():
@@ -238,3 +240,39 @@ def test_chosen_options_are_those_of_transformers(tmp_path, family):
     np.testing.assert_allclose(
         ours.choose(question, article, options).probabilities, found.numpy(), atol=1e-5
     )
+
+
+IDENTITY = "torch.nn.modules.linear.Identity"
+
+
+@pytest.mark.parametrize("activation", ["Sigmoid", "Identity"])
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "distilbert"])
+def test_scores_are_those_of_a_cross_encoder(tmp_path, family, activation):
+    cross_encoder = pytest.importorskip("sentence_transformers").CrossEncoder
+    field = {"sbert_ce_default_activation_function": IDENTITY} if activation == "Identity" else {}
+    source = start(
+        tmp_path / "start", family, "SequenceClassification", id2label={0: "LABEL_0"}, **field
+    )
+    head = head_of_checkpoint(source)
+    loaded = load_pretrained(source, jax.random.key(0), head=head)
+    directory = save_model(
+        tmp_path / "model",
+        loaded.params,
+        loaded.config,
+        head=head,
+        max_length=MAX_LENGTH,
+        tokenizer=load_tokenizer(source),
+    )
+    ours = Reranker.load(directory, driver="masked")
+    assert ours.activation == activation.lower()
+    pairs = [*PAIRS, ("the cast", "good"), ("the cast", "")]
+    query, documents = pairs[2][0], [text for _, text in pairs]
+    for folder in (source, directory):
+        theirs = cross_encoder(str(folder), max_length=MAX_LENGTH, device="cpu")
+        expected = theirs.predict(pairs)
+        np.testing.assert_allclose(ours.predict(pairs), expected, atol=1e-5)
+        assert np.ptp(expected) > 1e-4
+        ranked = theirs.rank(query, documents, return_documents=True)
+        for found, row in zip(ours.rank(query, documents, None, True), ranked, strict=True):
+            assert found.keys() == row.keys() and found["text"] == row["text"]
+            assert found["score"] == pytest.approx(row["score"], abs=1e-5)

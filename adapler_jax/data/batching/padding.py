@@ -60,7 +60,7 @@ def pad_batch(
       segment_rows: segment ids; None for all 0.
       length: token slots L; at least the longest example.
       batch_size: rows B; None for the number of examples.
-      labels: class numbers; None for all 0.
+      labels: class numbers, or numbers as a float array; None for all 0.
       example_ids: ids; None for 0, 1, 2 ...
       head_slots: int32 [rows, ...] by name; None if the head needs none.
 
@@ -81,7 +81,7 @@ def pad_batch(
     bucket_for(int(count_B.max(initial=1)), (length,))
     example_id_B = np.full(batch_size, PADDING_EXAMPLE_ID, np.int32)
     example_id_B[:num_rows] = np.arange(num_rows) if example_ids is None else example_ids
-    label_B = np.zeros(batch_size, np.int32)
+    label_B: np.ndarray = np.zeros(batch_size, _label_dtype(labels))
     label_B[:num_rows] = 0 if labels is None else labels
     slots = {name: _pad_slots(rows, batch_size) for name, rows in (head_slots or {}).items()}
     # Batch declares JAX arrays; the data side fills it with NumPy arrays.
@@ -94,6 +94,11 @@ def pad_batch(
         "head_slots": slots or None,
     }
     return Batch(**arrays)
+
+
+def _label_dtype(labels) -> type:
+    """Return float32 for numbers, int32 for classes and without labels."""
+    return np.float32 if getattr(labels, "dtype", np.dtype(np.int32)).kind == "f" else np.int32
 
 
 def _pad_slots(slots: np.ndarray, batch_size: int) -> np.ndarray:

@@ -15,7 +15,7 @@ class Tokenized:
     Attributes:
       tokens: int32 rows that start with [CLS], at most max_length long.
       segments: int8 rows of the same lengths: 0 for the first text and its [SEP], 1 for the second.
-      labels: int32 [rows].
+      labels: int32 [rows] of classes, or float32 [rows] of numbers.
       example_ids: int32 [rows], unique, at least 0.
       head_slots: int32 arrays [rows, ...] by name: token slots that a head reads or is trained
         with; -1 for padding.

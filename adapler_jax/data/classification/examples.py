@@ -9,6 +9,7 @@ import numpy as np
 from adapler_jax.data.classification.labels import (
     classes_seen,
     encode_labels,
+    encode_numbers,
     has_labels,
     is_missing,
 )
@@ -18,7 +19,7 @@ from adapler_jax.data.classification.splits import (
     stratified_holdout_rows,
     subset,
 )
-from adapler_jax.data.classification.tasks import Task, get_task
+from adapler_jax.data.classification.tasks import OWN_TASKS, Task, get_task
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.sources.load import load_source
 from adapler_jax.data.sources.tables import Table
@@ -35,7 +36,7 @@ class Examples:
 
     texts: list[str]  # or the first text of each pair
     text_pairs: list[str] | None  # the second text of each pair; None for single texts
-    labels: np.ndarray  # class numbers, int32 [rows]
+    labels: np.ndarray  # [rows]: class numbers, int32; or numbers, float32
     # Row numbers of this split, int32 [rows]; the index of per-example arrays.
     example_ids: np.ndarray
 
@@ -131,10 +132,11 @@ def load_task(
     notes = [note for table in tables.values() for note in table.notes]
     if skip_incomplete:
         tables = {split: _complete_rows(task, table, notes) for split, table in tables.items()}
-    names = class_names or task.class_names or _names_of_train(task, tables)
-    task = dataclasses.replace(task, class_names=tuple(str(name).strip() for name in names))
+    if not task.has_numbers:
+        names = class_names or task.class_names or _names_of_train(task, tables)
+        task = dataclasses.replace(task, class_names=tuple(str(name).strip() for name in names))
+        _check_classes(task)
     tables, left_out = _leave_out_unlabelled(task, tables)
-    _check_classes(task)
     splits = {split: _encode_examples(task, table, notes) for split, table in tables.items()}
     notes += left_out
     if "train" in splits:
@@ -185,7 +187,7 @@ def _check_user_columns(task: Task, columns: Mapping[str, object]) -> None:
                 f"config.data.columns has {shown(column)} as {role}; expected the name of one "
                 "column: of one-hot columns make one with the class of each row"
             )
-    if "text_pair" in columns and len(task.text_fields) == 1 and task.name != "custom":
+    if "text_pair" in columns and len(task.text_fields) == 1 and task.name not in OWN_TASKS:
         raise ValueError(
             f"task {task.name!r} has single texts; drop config.data.columns.text_pair "
             "or use the task 'custom'"
@@ -320,7 +322,8 @@ def _encode_examples(task: Task, table: Table, notes: list[str]) -> Examples:
     texts = [table.column(field, role=role) for role, field in zip(ROLES, task.text_fields)]
     for field, column in zip(task.text_fields, texts):
         _check_texts(column, field, table.where)
-    labels = encode_labels(_named_labels(task, table, notes), task.class_names, where=table.where)
+    encode = encode_labels if task.class_names else encode_numbers
+    labels = encode(_named_labels(task, table, notes), task.class_names, where=table.where)
     ids = np.arange(len(labels), dtype=np.int32)
     first, *second = ([replace_lone_surrogates(text) for text in column] for column in texts)
     return Examples(first, second[0] if second else None, labels, ids)

@@ -1,5 +1,6 @@
 """Convert labels, as a source writes them, to class numbers."""
 
+import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ _DECIMAL = re.compile(r"[-+]?((\d*[.,]\d+|\d+[.,]\d*)([eE][-+]?\d+)?|\d+[eE]-\d+
 # The start of a list or an object in JSON or Python.
 _LIST = re.compile(r"\{|\[\s*([-+\d.'\"\[{\]]|(true|false|null|none|nan)\b)", re.IGNORECASE)
 _TRUTHS = ("False", "True")  # classes of a column of truth values
+_MAX_NUMBER = float(np.finfo(np.float32).max)
 
 
 def has_labels(labels: Sequence, class_names: Sequence[str] = ()) -> bool:
@@ -91,8 +93,8 @@ def _check_kind(label, location: str) -> None:
     if is_fraction or _DECIMAL.fullmatch(_str_of(plain)[:60]):
         raise ValueError(
             f"{location} has the label {shown(label)}, a number with decimals, which is no class "
-            "(regression is not supported); round the numbers, write them as words, or list them "
-            "in config.data.class_names"
+            "(the task custom_scores takes numbers); round the numbers, write them as words, or "
+            "list them in config.data.class_names"
         )
 
 
@@ -132,6 +134,40 @@ def encode_labels(labels: Sequence, class_names: Sequence[str], *, where: str) -
             number = truths.get(truth, numbers.get(str(int(truth))))
         if number is None:
             raise ValueError(f"{where}: row {row + 1} {_explain(label, class_names)}")
+        encoded[row] = number
+    return encoded
+
+
+def encode_numbers(labels: Sequence, class_names: Sequence[str], *, where: str) -> np.ndarray:
+    """Convert labels to numbers.
+
+    Args:
+      labels: numbers, truth values, or texts of numbers, one a row.
+      class_names: none.
+      where: the file or split, for the message.
+
+    Returns:
+      float32 [rows].
+
+    Raises:
+      ValueError: a label is missing or is no finite number; row (from 1) and value are named.
+    """
+    del class_names
+    encoded = np.empty(len(labels), np.float32)
+    for row, label in enumerate(labels):
+        try:
+            number = float(label)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not abs(number) <= _MAX_NUMBER:
+            advice = (
+                "config.data.skip_incomplete=True leaves such rows out"
+                if is_missing(label)
+                else "correct the row, or name the column of numbers with config.data.columns"
+            )
+            raise ValueError(
+                f"{where}: row {row + 1} has the label {shown(label)}; expected a number; {advice}"
+            )
         encoded[row] = number
     return encoded
 

@@ -16,7 +16,12 @@ _MANY_CLASSES = 1 / 3  # fraction of the training rows above which the labels ma
 
 
 def majority_shares(dataset: Dataset) -> dict[str, float]:
-    """Return by split the fraction of its most frequent class: the accuracy of a constant class."""
+    """Return by split the fraction of its most frequent class; nothing for numbers.
+
+    It is the accuracy of a constant class.
+    """
+    if dataset.task.has_numbers:
+        return {}
     return {name: majority_share(part.labels) for name, part in dataset.splits.items() if len(part)}
 
 
@@ -26,7 +31,9 @@ def majority_note(share: float) -> str:
 
 
 def summarize(dataset: Dataset) -> tuple[str, ...]:
-    """Return lines that a user should check before training: classes by split, suspicious texts."""
+    """Return lines that a user should check before training: labels by split, suspicious texts."""
+    if dataset.task.has_numbers:
+        return (_number_line(dataset.splits), *_text_notes(dataset.splits))
     counts = {
         name: np.bincount(part.labels, minlength=dataset.num_classes)
         for name, part in dataset.splits.items()
@@ -41,6 +48,16 @@ def summarize(dataset: Dataset) -> tuple[str, ...]:
         name = short_name(dataset.task.class_names[majority], _NAME_SIZE)
         lines.append(f"{majority_note(shares[scored])} of {scored} ({name})")
     return (*lines, *_class_notes(dataset, counts), *_text_notes(dataset.splits))
+
+
+def _number_line(splits: Mapping[str, Examples]) -> str:
+    """Return the range and the mean of the labels that are numbers."""
+    numbers = np.concatenate([examples.labels for examples in splits.values()])
+    sizes = ", ".join(f"{len(examples)} {name}" for name, examples in splits.items())
+    return (
+        f"data: numbers from {numbers.min():g} to {numbers.max():g}, mean {numbers.mean():.3g}, in "
+        f"{sizes} texts"
+    )
 
 
 def _class_table(names: Sequence[str], counts: Mapping[str, np.ndarray]) -> list[str]:

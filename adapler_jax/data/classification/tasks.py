@@ -19,7 +19,9 @@ class Task:
       label_field: the column of the labels.
       class_names: in the order of the class numbers; empty for the sorted classes of the training
         labels.
-      metric: key of `metrics.classification.METRICS`; it selects checkpoints and is reported.
+      metric: key of `metrics.classification.METRICS`, or with numbers of `metrics.numbers.METRICS`;
+        it selects checkpoints and is reported.
+      has_numbers: labels are numbers, as ratings and relevance; there are no classes.
       max_length: tokens to keep of a text or pair, including [CLS] and [SEP].
       split_names: the source's name of a split -> our name, if they differ; None leaves it out.
       split_fractions: splits to take from the shuffled training rows if the source lacks them: a
@@ -36,6 +38,7 @@ class Task:
     label_field: str = "label"
     class_names: tuple[str, ...] = ()
     metric: str = "accuracy"
+    has_numbers: bool = False
     max_length: int = 128
     split_names: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     split_fractions: Mapping[str, int | float] = dataclasses.field(default_factory=dict)
@@ -203,10 +206,25 @@ _TASKS = (
         split_fractions={"validation": 0.1, "test": 0.1},
         by_class=True,
     ),
+    Task(
+        "stsb",
+        "tfds:glue/stsb",
+        ("sentence1", "sentence2"),
+        metric="spearman",
+        has_numbers=True,
+    ),
     Task("custom", "", split_fractions={"validation": 0.1}),
+    Task(
+        "custom_scores",
+        "",
+        metric="spearman",
+        has_numbers=True,
+        split_fractions={"validation": 0.1},
+    ),
 )
 
 TASKS = {task.name: task for task in _TASKS}
+OWN_TASKS = ("custom", "custom_scores")  # of the user's texts or pairs
 
 
 def get_task(name: str) -> Task:

@@ -44,6 +44,7 @@ def run_target(
         context.eval_batches("train", batch_size),
         method=method,
         dtype=context.dtype,
+        head=context.head,
     )
     is_reached = True
     with Heartbeat(lambda: f"{directory.name}: choosing tokens by the training texts"):
@@ -80,7 +81,7 @@ def make_method(name: str, title: str) -> Method:
             raise ValueError(f"config.{name}.{FIELD} is empty; give a speedup, as (2.0,)")
 
     def check_context(config: ConfigDict, context: RunContext) -> None:
-        """Raise ValueError where the task has no classes of texts."""
+        """Raise ValueError where the task has neither classes nor numbers of texts."""
         del config
         check_head(name, context.head)
 

@@ -141,7 +141,7 @@ def test_rows_that_a_field_leaves_out_are_counted(tmp_path):
     [
         (
             [0.5, 1.0, 3.7, 0.5],
-            "row 1 has the label 0.5, a number with decimals, .*regression is not .*class_names",
+            "row 1 has the label 0.5, a number with decimals, .*custom_scores takes .*class_names",
         ),
         (["4.5", "1", "4.5", "1"], "row 1 has the label '4.5', a number with decimals"),
         (

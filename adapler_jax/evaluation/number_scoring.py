@@ -1,0 +1,110 @@
+"""Score a head that returns a number, by correlation or by the order of a query's documents.
+
+Shape letters:
+
+    E examples of a set
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from adapler_jax.evaluation.scoring import paired_error
+from adapler_jax.heads.regression import apply_activation
+from adapler_jax.metrics.differences import number_difference_error
+from adapler_jax.metrics.ranking import (
+    CORRELATIONS,
+    QUERY_METRICS,
+    check_number_metric,
+    compare_orders,
+    query_scores,
+)
+from adapler_jax.types import Batch
+
+
+class NumberScorer:
+    """Score numbers by a metric of `metrics.ranking`."""
+
+    def __init__(self, metric: str, *, activation: str, group_E: np.ndarray):
+        """Set the metric.
+
+        Args:
+          metric: one of CORRELATIONS or QUERY_METRICS.
+          activation: from the logit to the number.
+          group_E: int, by example id; documents of one query have the same number.
+
+        Raises:
+          ValueError: there is no such metric.
+        """
+        check_number_metric(metric)
+        self._metric, self._activation, self._group_E = metric, activation, group_E
+        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add(self, logits: Any, batch: Batch, is_real_B: np.ndarray) -> None:
+        """Add a batch; logits: [B, 1]."""
+        number_B = np.asarray(apply_activation(logits, self._activation))[:, 0]
+        columns = number_B, np.asarray(batch.label_B), np.asarray(batch.example_id_B)
+        number_B, label_B, id_B = (column[is_real_B] for column in columns)
+        self._parts.append((number_B, label_B, id_B))
+
+    def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return numbers, labels and example ids of all batches, in the order of the ids."""
+        number_E, label_E, id_E = (np.concatenate(column) for column in zip(*self._parts))
+        order_E = np.argsort(id_E)
+        return number_E[order_E], label_E[order_E], id_E[order_E]
+
+    def scores(self) -> dict[str, float]:
+        """Return `score`, and `mse`, the mean squared error.
+
+        Raises:
+          ValueError: a number is not finite, or no query has a relevant document.
+        """
+        number_E, label_E, id_E = self._columns()
+        wrong_E = ~np.isfinite(number_E)
+        if wrong_E.any():
+            raise ValueError(
+                f"the model gives {np.sum(wrong_E)} of {len(wrong_E)} texts scores that are not "
+                "numbers; its weights are damaged or training diverged: train again with a lower "
+                "learning rate"
+            )
+        error = float(np.mean((number_E.astype(np.float64) - label_E) ** 2))
+        if self._metric in CORRELATIONS:
+            return {"score": CORRELATIONS[self._metric](number_E, label_E), "mse": error}
+        found = query_scores(self._metric, number_E, label_E, self._group_E[id_E])
+        if not found:
+            raise ValueError(
+                f"no query has documents whose labels rank them, so {self._metric} is not defined; "
+                "choose another config.data.metric"
+            )
+        return {"score": float(np.mean(list(found.values()))), "mse": error}
+
+    def example_scores(self) -> Mapping[int, float]:
+        """Return the metric by the number of the query; for a correlation minus squared errors."""
+        number_E, label_E, id_E = self._columns()
+        if self._metric in QUERY_METRICS:
+            return query_scores(self._metric, number_E, label_E, self._group_E[id_E])
+        error_E = (number_E.astype(np.float64) - label_E) ** 2
+        return dict(zip(id_E.tolist(), (-error_E).tolist()))
+
+    def difference_se(self, other: "NumberScorer") -> float | None:
+        """Return the paired standard error of the score's difference to another model's.
+
+        For correlations it is a bootstrap's.
+
+        Raises:
+          ValueError: the other model has other examples.
+        """
+        if self._metric in QUERY_METRICS:
+            return paired_error(self.example_scores(), other.example_scores())
+        number_E, label_E, id_E = self._columns()
+        other_E, _, other_id_E = other._columns()
+        if not np.array_equal(id_E, other_id_E):
+            raise ValueError("two models have scores of different texts; score the same split")
+        return number_difference_error(CORRELATIONS[self._metric], label_E, number_E, other_E)
+
+    def agreement(self, other: "NumberScorer") -> dict[str, float]:
+        """Return `kendall_tau` and `top10_overlap` with another model, as `Orders.means` does."""
+        number_E, _, id_E = self._columns()
+        orders = compare_orders(number_E, other._columns()[0], self._group_E[id_E])
+        return orders.means()

@@ -1,0 +1,289 @@
+"""The steps of a compression, for classifiers and rerankers: save, label, compare, train."""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+
+from adapler_jax.data.tokenization.tokenizers import load_tokenizer
+from adapler_jax.evaluation.budget_latency import Latency
+from adapler_jax.evaluation.calibrate import Promise
+from adapler_jax.heads import CLASSIFICATION, Head
+from adapler_jax.inference.compute_dtype import AUTO
+from adapler_jax.io.atomic_directories import atomic_directory, copy_entries, have_equal_files
+from adapler_jax.io.atomic_files import replace_text
+from adapler_jax.io.heartbeat import Heartbeat
+from adapler_jax.metrics.classification import THRESHOLD
+from adapler_jax.presets import common
+from adapler_jax.presets.adapler import adapler_config
+from adapler_jax.training.methods.adapler import calibration_name
+from adapler_jax.training.methods.distill import spread_layers
+from adapler_jax.training.run import run_all
+from adapler_jax.training.rungs import Judge, Rung, rungs_without_training
+from adapler_jax.weights.base_model import base_model_entry
+from adapler_jax.weights.config import CONFIG_FILE, MODEL_FILES, read_config, read_json
+from adapler_jax.weights.hub import resolve_model
+from adapler_jax.weights.pretrained import load_pretrained
+from adapler_jax.weights.save import load_model, save_model
+from adapler_jax.weights.score_heads import head_of_checkpoint
+from adapler_jax.weights.section import SECTION
+
+SEED = 0  # of the split; equal in every call, so that a second one continues
+VALIDATION_FRACTION = 0.2
+GIVEN_FILE = "given.json"  # names the model that the work is on
+CHUNK = 1024  # texts that are tokenized at a time
+# Of a model of this library: its decision threshold, and the side that long texts are cut on.
+KEPT_EXTRA = (THRESHOLD, "truncation_side")
+
+
+class CompressOptions(NamedTuple):
+    """How a model is compressed."""
+
+    speedup: float = 2.0  # in FLOPs on true tokens
+    train: bool = True  # or choose among the models without training
+    num_layers: int = 0  # of a student whose tokens are dropped; 0: all layers, no student
+    latency: Latency | None = None  # in place of a speedup
+    promise: Promise | None = None  # to certify, relative to the given model
+    labels: Sequence[str | int] | None = None  # of the texts, for scores and promises alone
+    more_texts: Sequence[str | tuple[str, str]] = ()  # without labels, to train on alone
+    max_length: int = 0  # token slots; 0: of the longest text, or the model's positions if fewer
+    changes: dict[str, Any] | None = None  # dotted fields of the training's config
+
+
+def begin(model, texts: Sequence, out: pathlib.Path, options: CompressOptions, log) -> pathlib.Path:
+    """Save the given model, and what the work is on; return the model's directory."""
+    full = _save_full(model, out / "full", texts, options, log)
+    replace_text(out / GIVEN_FILE, json.dumps(_given(model, options)))
+    if options.num_layers:
+        spread_layers(options.num_layers, read_config(full)[0].num_layers)  # checks it
+    return full
+
+
+def put_model(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copy a model, unless an earlier call did; the copy may have a calibration."""
+    if not have_equal_files(target, source, MODEL_FILES):
+        with atomic_directory(target) as partial:
+            copy_entries(source, partial)
+
+
+def make_rungs(
+    full: pathlib.Path,
+    parts: Mapping[str, Sequence],
+    out: pathlib.Path,
+    options: CompressOptions,
+    log,
+) -> list[Rung]:
+    """Return the models without training, and the trained one unless it is left out.
+
+    Args:
+      full: directory of the given model.
+      parts: texts that models are made from, "train", and that compare them, "validation".
+      out: directory of the work, with the labelled texts.
+      options: the speed, and changes of the training.
+      log: receives notes.
+
+    Raises:
+      ValueError: there is none.
+    """
+    judged = parts["validation"]
+    with Heartbeat(lambda: "predicting the texts that compare models", log=log):
+        judge = Judge(full, judged)
+    log(f"comparing models on {len(judged):,} texts, by their agreement with the given model")
+    rungs = rungs_without_training(
+        full, parts["train"], judge, out, speedup=options.speedup, log=log
+    )
+    if options.train:
+        has_pairs = not isinstance(judged[0], str)
+        config = make_config(full, out / "texts", options, has_pairs=has_pairs)
+        log("training AdapLeR to answer as the given model does; its answers are the labels here")
+        trained = _train(config, _workdir(out, options), options, log)
+        name = f"AdapLeR on {options.num_layers} layers" if options.num_layers else "AdapLeR"
+        measured = judge.measure(f"{name}, trained", trained, log=log)
+        log(measured.sentence())
+        for rung in rungs:
+            log(measured.compared_with(rung))
+        rungs.append(measured)
+    if not rungs:
+        raise ValueError(
+            f"no method reaches {options.speedup:g}x without training; train, or ask for less"
+        )
+    return rungs
+
+
+def _workdir(out: pathlib.Path, options: CompressOptions) -> pathlib.Path:
+    """Return the workdir of the training."""
+    return out / (f"run-{options.num_layers}-layers" if options.num_layers else "run")
+
+
+def _train(config, workdir: pathlib.Path, options: CompressOptions, log) -> pathlib.Path:
+    """Train AdapLeR, and return the directory of its model."""
+    run_all(config, workdir, log=log)
+    trained = workdir / calibration_name(options.speedup) / "model"
+    if trained.exists():
+        return trained
+    log(f"{options.speedup:g}x is out of reach of AdapLeR; its model as trained is compared")
+    return workdir / "adapler" / "model"
+
+
+def write_labelled(
+    parts: Mapping[str, list],
+    directory: pathlib.Path,
+    predict: Callable[[list], Iterable[str | float]],
+    log,
+) -> None:
+    """Write the texts of the training with the labels that the full model predicts.
+
+    Args:
+      parts: texts by split.
+      directory: to write, unless it has all of them.
+      predict: (texts) -> labels.
+      log: receives notes.
+    """
+    if (directory / "validation.jsonl").exists():
+        return
+    log(f"predicting {sum(map(len, parts.values())):,} texts by the given model")
+    with (
+        Heartbeat(lambda: "predicting texts by the given model", log=log),
+        atomic_directory(directory) as partial,
+    ):
+        for split, texts in parts.items():
+            rows = map(labelled_row, texts, predict(texts))
+            replace_text(
+                partial / f"{split}.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows)
+            )
+
+
+def make_config(
+    full: pathlib.Path, texts: pathlib.Path, options: CompressOptions, *, has_pairs: bool
+):
+    """Return the config of the training, as `configs/adapler.py:custom,finetuned` builds it.
+
+    For scores the task is `custom_scores`.
+    """
+    saved = load_model(full)
+    task = "custom" if saved.head is CLASSIFICATION else "custom_scores"
+    config = adapler_config(task, has_student=bool(options.num_layers))
+    common.apply_variants(config, ["finetuned"], common.VARIANTS)
+    config.model = str(full)
+    config.data.source = f"file:{texts}"
+    config.data.class_names = saved.class_names
+    if has_pairs:
+        config.data.columns = {"text_pair": "text_pair"}
+    config.data.max_length = saved.max_length
+    if options.num_layers:
+        config.distill.layers = spread_layers(options.num_layers, saved.config.num_layers)
+    config.adapt.target_speedups = (options.speedup,)
+    config.compute_dtype = AUTO
+    config.update_from_flattened_dict(options.changes or {})
+    return ml_collections.ConfigDict(config).lock()
+
+
+def _save_full(
+    model, directory: pathlib.Path, texts: Sequence, options: CompressOptions, log
+) -> pathlib.Path:
+    """Save the given model as a model of this library, once."""
+    if directory.exists():
+        return directory
+    head = given_head(model)
+    loaded = load_pretrained(model, jax.random.key(SEED), head=head)
+    if loaded.fresh or (head is CLASSIFICATION and loaded.class_names is None):
+        raise ValueError(
+            f"{model} has no trained classifier ({', '.join(loaded.fresh) or 'no class names'}); "
+            "give a model that was fine-tuned to classify texts, or train one with `adapler train`"
+        )
+    for note in loaded.notes:
+        log(note)
+    tokenizer = load_tokenizer(str(loaded.directory), log=log)
+    is_own = SECTION in read_json(loaded.directory / CONFIG_FILE)
+    own = load_model(loaded.directory) if is_own else None
+    length = options.max_length or (own and own.max_length) or _longest(tokenizer, texts)
+    length = min(length, loaded.config.num_positions)
+    log(f"texts are cut to {length} tokens; max_length sets another length")
+    extra = {} if own is None else own.extra
+    save_model(
+        directory,
+        loaded.params | {"pruner": {}},
+        loaded.config,
+        head=head,
+        class_names=loaded.class_names,
+        max_length=length,
+        tokenizer=tokenizer,
+        extra={name: extra[name] for name in KEPT_EXTRA if name in extra} | base_model_entry(model),
+    )
+    return directory
+
+
+def _given(model, options: CompressOptions) -> dict[str, Any]:
+    """Return what all calls on one work have in common."""
+    return {"model": str(model), "max_length": options.max_length}
+
+
+def check_given(model, options: CompressOptions, out: pathlib.Path) -> None:
+    """Raise ValueError where the work is on another model, or on texts cut elsewhere.
+
+    A student without training is an error too.
+    """
+    if options.num_layers and not options.train:
+        raise ValueError("a student needs training; leave out num_layers, or train")
+    path, now = out / GIVEN_FILE, _given(model, options)
+    before = now | (json.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
+    for name, value in now.items():
+        if before[name] != value:
+            raise ValueError(
+                f"{out} has work with {name} {before[name]}, not {value}; give another --out"
+            )
+
+
+def _longest(tokenizer, texts: Sequence) -> int:
+    """Return the tokens of the longest text or pair, [CLS] and [SEP] included."""
+    core = tokenizer.backend_tokenizer
+    chunks = (texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK))
+    return max(len(found) for chunk in chunks for found in core.encode_batch(list(chunk)))
+
+
+def other_texts(more: Sequence, texts: Sequence) -> list:
+    """Return more texts without those that are given already, which may prove the certificate.
+
+    Raises:
+      ValueError: one of the files has pairs and the other has single texts.
+    """
+    there = set(texts)
+    if len({isinstance(text, str) for text in (*texts, *more)}) > 1:
+        raise ValueError("texts and more texts are single texts or pairs; give one kind")
+    return [text for text in dict.fromkeys(more) if text not in there]
+
+
+def given_head(model) -> Head:
+    """Return the head of a given model: classes, or one number for a reranker.
+
+    Models with other heads are taken for classifiers, which `begin` finds out.
+    """
+    head = head_of_checkpoint(resolve_model(model))
+    return head if head.name == "regression" else CLASSIFICATION
+
+
+def divide_rest(texts: list, more: Sequence = ()) -> dict[str, list]:
+    """Return the texts that are trained on, with more texts, and those that compare models."""
+    middle = round(len(texts) * (1.0 - VALIDATION_FRACTION))
+    return {"train": [*texts[:middle], *more], "validation": texts[middle:]}
+
+
+def check_texts(parts: dict[str, list], out: pathlib.Path) -> None:
+    """Raise ValueError where an earlier call divided other texts: some would count twice."""
+    for split, texts in parts.items():
+        lines = (out / "texts" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        there = [row | {"label": ""} for row in map(json.loads, lines)]
+        if there != list(map(labelled_row, texts)):
+            raise ValueError(
+                f"{out} has work on other texts; give the same texts, or another --out"
+            )
+
+
+def labelled_row(text: str | tuple[str, str], label: str | float = "") -> dict[str, str | float]:
+    """Return a text or pair with its label, in the columns of the tasks for a user's own texts."""
+    if isinstance(text, str):
+        return {"text": text, "label": label}
+    return {"text": text[0], "text_pair": text[1], "label": label}

@@ -1,0 +1,254 @@
+"""Load a task of labelled texts in tokens: classes, or numbers."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adapler_jax.data.batching.tokenized import Tokenized
+from adapler_jax.data.classification.examples import Dataset, Examples, check_source, load_task
+from adapler_jax.data.classification.summary import majority_shares, summarize
+from adapler_jax.data.classification.tasks import get_task
+from adapler_jax.data.qa.tasks import QA_TASKS
+from adapler_jax.data.sources.formats import Options
+from adapler_jax.data.tokenization.pieces import SIDES
+from adapler_jax.data.tokenization.tokenizers import load_tokenizer
+from adapler_jax.data.tokenization.tokens import tokenize
+from adapler_jax.evaluation.number_scoring import NumberScorer
+from adapler_jax.evaluation.scoring import ClassScorer, Scorer
+from adapler_jax.heads import CLASSIFICATION, regression
+from adapler_jax.heads.regression import IDENTITY, SIGMOID
+from adapler_jax.io.user_folders import user_cache
+from adapler_jax.metrics.classification import metric_name
+from adapler_jax.metrics.ranking import check_number_metric
+from adapler_jax.training.task_record import TaskData
+from adapler_jax.weights.base_model import base_model_entry
+from adapler_jax.weights.labels import names_in_run
+from adapler_jax.weights.save import extra_if_ours
+from adapler_jax.weights.score_heads import head_of_checkpoint
+
+
+def is_qa_task(config) -> bool:
+    """Return whether the config's task answers questions about texts."""
+    return config.task in QA_TASKS
+
+
+def has_classes(config) -> bool:
+    """Return whether the config's task has classes of texts."""
+    return not is_qa_task(config) and not get_task(config.task).has_numbers
+
+
+def token_cache(config) -> pathlib.Path | None:
+    """Return the directory of tokenized texts; None where the config has no cache."""
+    if config.data.cache_dir == "none":
+        return None
+    return pathlib.Path(config.data.cache_dir or user_cache("tokens"))
+
+
+def splits_special(config) -> bool:
+    """Return whether special tokens in a text are plain text. Older configs lack the field."""
+    return config.data.get("split_special_tokens", False)
+
+
+def load_data(config) -> Dataset:
+    """Return the labelled texts that a config names.
+
+    Raises:
+      ValueError: train or validation is missing.
+    """
+    dataset = load_task(
+        config.task,
+        source=config.data.source or None,
+        sources=dict(config.data.sources),
+        columns=dict(config.data.columns),
+        class_names=tuple(config.data.class_names) or None,
+        split_seed=config.data.split_seed,
+        split_fractions=dict(config.data.split_fractions) or None,
+        num_train_examples=config.data.num_train_examples or None,
+        options=file_options(config),
+        skip_incomplete=config.data.get("skip_incomplete", False),
+    )
+    check_splits(config, dataset.splits)
+    return dataset
+
+
+def check_has_source(config) -> None:
+    """Raise ValueError where neither the config nor a classification task has training texts."""
+    if not is_qa_task(config):
+        task = get_task(config.task)
+        task = dataclasses.replace(task, source=config.data.source or task.source)
+        check_source(task, config.data.sources)
+
+
+def file_options(config) -> Options:
+    """Return the form of text files. Older configs lack the fields."""
+    return Options(config.data.get("encoding", ""), config.data.get("delimiter", ""))
+
+
+def check_splits(config, splits) -> None:
+    """Raise ValueError where train or validation is missing."""
+    present = {"validation" if name.startswith("validation") else name for name in splits}
+    for split in ("train", "validation"):
+        if split not in present:
+            raise ValueError(
+                f"task {config.task!r} has no {split} split; there are {', '.join(splits)}; "
+                "name one in config.data.sources or a share in config.data.split_fractions"
+            )
+
+
+class _Texts(NamedTuple):
+    """The texts of a task in tokens."""
+
+    splits: dict[str, Tokenized]
+    notes: tuple[str, ...]  # on the length of texts
+    extra: dict[str, Any]  # fields that a saved model needs
+
+
+def class_data(
+    config, directory, only: Sequence[str], *, saved_names: Sequence[str] = ()
+) -> TaskData:
+    """Return a classification task; arguments as in `load_task_data`."""
+    dataset = load_data(config)
+    class_names = dataset.task.class_names
+    metric = check_metric(config.data.get("metric", "") or dataset.task.metric, class_names)
+    shown_names = names_in_run(saved_names, class_names)
+
+    def make_scorer(split: str, threshold: float | None = None) -> Scorer:
+        return ClassScorer(
+            metric, class_names=class_names, threshold=threshold, shown_names=shown_names
+        )
+
+    texts = _tokenize(config, directory, dataset, only)
+    return TaskData(
+        name=dataset.task.name,
+        metric=metric,
+        head=CLASSIFICATION,
+        class_names=shown_names,
+        splits=texts.splits,
+        notes=(*dataset.notes, *texts.notes, *summarize(dataset)),
+        majority=majority_shares(dataset),
+        make_scorer=make_scorer,
+        extra=texts.extra,
+    )
+
+
+def number_data(config, directory, only: Sequence[str]) -> TaskData:
+    """Return a task of texts or pairs with a number each; arguments as in `load_task_data`.
+
+    Raises:
+      ValueError: as in `load_task`, a metric does not fit, or a number is outside of [0, 1] where a
+        sigmoid gives the numbers.
+    """
+    if config.data.class_names:
+        raise ValueError(
+            f"config.data.class_names is given, but task {config.task!r} has numbers; leave it out"
+        )
+    dataset = load_data(config)
+    metric = config.data.get("metric", "") or dataset.task.metric
+    check_number_metric(metric)
+    activation = choose_activation(config, directory)
+    for name, examples in dataset.splits.items():
+        check_numbers(examples.labels, activation, where=f"the split {name}")
+    texts = _tokenize(config, directory, dataset, only)
+    groups = {name: first_text_groups(examples) for name, examples in dataset.splits.items()}
+
+    def make_scorer(split: str, threshold: float | None = None) -> Scorer:
+        return NumberScorer(metric, activation=activation, group_E=groups[split])
+
+    return TaskData(
+        name=dataset.task.name,
+        metric=metric,
+        head=regression(activation),
+        class_names=(),
+        splits=texts.splits,
+        notes=(*dataset.notes, *texts.notes, *summarize(dataset)),
+        make_scorer=make_scorer,
+        extra=texts.extra,
+    )
+
+
+def choose_activation(config, directory) -> str:
+    """Return the activation from the logit to the number.
+
+    It is config.data.activation, else the activation of the model's own head, else none: identity.
+
+    Raises:
+      ValueError: the config names another one.
+    """
+    asked = config.data.get("activation", "")
+    if asked:
+        regression(asked)  # checks the name
+        return asked
+    head = CLASSIFICATION if config.reinit_head else head_of_checkpoint(directory)
+    return dict(head.factory_kwargs).get("activation", IDENTITY)
+
+
+def check_numbers(number_E: np.ndarray, activation: str, *, where: str) -> None:
+    """Raise ValueError where a sigmoid cannot give a number of a split."""
+    outside_E = (number_E < 0) | (number_E > 1)
+    if activation == SIGMOID and outside_E.any():
+        raise ValueError(
+            f"{where} has the number {number_E[outside_E][0]:g}; a sigmoid gives numbers from 0 to "
+            "1: scale the labels, or set config.data.activation=identity"
+        )
+
+
+def first_text_groups(examples: Examples) -> np.ndarray:
+    """Return a number for each example, int64 [rows]; pairs of one first text have the same."""
+    number_of: dict[str, int] = {}
+    return np.array([number_of.setdefault(text, len(number_of)) for text in examples.texts])
+
+
+def _tokenize(config, directory, dataset: Dataset, only: Sequence[str]) -> _Texts:
+    """Return the texts of some splits in tokens."""
+    tokenizer = load_tokenizer(directory, split_special_tokens=splits_special(config))
+    max_length = config.data.max_length or dataset.task.max_length
+    asked = config.data.get("truncation_side", "")
+    side = asked or saved_side(directory) or tokenizer.truncation_side
+    notes = []
+    if side != "right" and not asked:
+        lost = {"left": "beginning", "middle": "middle"}[side]
+        notes.append(
+            f"{directory} says that texts over {max_length} tokens lose their {lost}; "
+            "config.data.truncation_side=right cuts off their end"
+        )
+    if max_length > tokenizer.model_max_length:
+        notes.append(
+            f"{directory} says that it reads {tokenizer.model_max_length} tokens "
+            f"(model_max_length); texts have up to {max_length} here"
+        )
+    cache_dir = token_cache(config)
+    splits = {
+        name: tokenize(
+            examples, tokenizer, max_length=max_length, truncation_side=side, cache_dir=cache_dir
+        )
+        for name, examples in dataset.splits.items()
+        if name.partition("_")[0] in only
+    }
+    return _Texts(splits, tuple(notes), {"truncation_side": side} | base_model_entry(config.model))
+
+
+def saved_side(directory) -> str:
+    """Return where a saved model cuts long texts; empty where its config.json has no such field.
+
+    Raises:
+      ValueError: our part of config.json is damaged.
+    """
+    side = extra_if_ours(directory).get("truncation_side", "")
+    if side not in ("", *SIDES):
+        raise ValueError(
+            f"{directory}: extra['truncation_side'] in config.json is {side!r:.60}; expected "
+            f"{', '.join(SIDES)}"
+        )
+    return side
+
+
+def check_metric(metric: str, class_names: tuple[str, ...]) -> str:
+    """Return the metric's name for these classes. Raises ValueError where it does not fit them."""
+    try:
+        ClassScorer(metric, class_names=class_names)
+    except ValueError as error:
+        raise ValueError(f"config.data.metric: {error}") from error
+    return metric_name(metric, len(class_names))

@@ -1,0 +1,103 @@
+"""Read and write in config.json that a model returns one number: a reranker or a regression.
+
+Source: the keys are sentence-transformers', class CrossEncoder, and `problem_type` is
+transformers'.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from adapler_jax.heads import CLASSIFICATION, Head, regression
+from adapler_jax.heads.regression import IDENTITY, SIGMOID
+from adapler_jax.io.messages import shown
+from adapler_jax.weights.config import CONFIG_FILE, label_names, read_json
+from adapler_jax.weights.section import SECTION, head_of, read_section
+
+CROSS_ENCODER_FILE = "config_sentence_transformers.json"
+CROSS_ENCODER_KEY = "sentence_transformers"  # an object with ACTIVATION_KEY
+ACTIVATION_KEY = "activation_fn"
+OLD_ACTIVATION_KEY = "sbert_ce_default_activation_function"
+TORCH_NAMES = {
+    IDENTITY: "torch.nn.modules.linear.Identity",
+    SIGMOID: "torch.nn.modules.activation.Sigmoid",
+}
+TORCH_NAME = re.compile(r"torch\.nn\.(?:modules\.\w+\.)?(Identity|Sigmoid)")
+LABEL = "LABEL_0"  # the name that transformers gives a single output
+
+
+def head_of_checkpoint(directory: Path) -> Head:
+    """Return the head that config.json describes: one number, or classes.
+
+    For a saved model of this library it is the saved head.
+
+    Args:
+      directory: of a checkpoint in Hugging Face form.
+
+    Raises:
+      ValueError: config.json is damaged, or names an activation that is not computed here.
+    """
+    path = Path(directory) / CONFIG_FILE
+    raw = read_json(path)
+    if SECTION in raw:
+        return head_of(read_section(raw, path))
+    return regression(read_activation(path.parent, raw)) if has_one_output(raw) else CLASSIFICATION
+
+
+def has_one_output(raw: dict[str, Any]) -> bool:
+    """Return whether config.json describes a single number; raw is its content."""
+    architectures = raw.get("architectures")
+    if isinstance(architectures, list) and str(architectures[:1]).endswith("MultipleChoice']"):
+        return False
+    labels = raw.get("id2label")
+    return raw.get("num_labels") == 1 or (isinstance(labels, dict) and len(labels) == 1)
+
+
+def read_activation(directory: Path, raw: dict[str, Any]) -> str:
+    """Return the activation of a model with one output.
+
+    Without a name it is the sigmoid, as in sentence-transformers, but for `problem_type`
+    regression, whose numbers transformers returns as they are.
+
+    Args:
+      directory: of the model.
+      raw: content of its config.json.
+
+    Raises:
+      ValueError: the name is of another activation.
+    """
+    path = directory / CROSS_ENCODER_FILE
+    own = raw.get(CROSS_ENCODER_KEY)
+    places = (
+        (path, ACTIVATION_KEY, read_json(path) if path.is_file() else {}),
+        (directory / CONFIG_FILE, ACTIVATION_KEY, own if isinstance(own, dict) else {}),
+        (directory / CONFIG_FILE, OLD_ACTIVATION_KEY, raw),
+    )
+    for source, key, values in places:
+        name = values.get(key)
+        if name is not None:
+            return _activation_of(name, f"{source}: {key}")
+    return IDENTITY if raw.get("problem_type") == "regression" else SIGMOID
+
+
+def _activation_of(name, where: str) -> str:
+    """Return the activation of a class of torch.
+
+    Raises:
+      ValueError: it is another class.
+    """
+    match = TORCH_NAME.fullmatch(name) if isinstance(name, str) else None
+    if match is None:
+        raise ValueError(
+            f"{where} is {shown(name)}; expected {' or '.join(TORCH_NAMES.values())}, which are "
+            "the activations that this library computes"
+        )
+    return match[1].lower()
+
+
+def score_entries(head: Head) -> dict[str, Any]:
+    """Return the entries of config.json for a head; empty unless it returns one number."""
+    if head.name != "regression":
+        return {}
+    name = TORCH_NAMES[dict(head.factory_kwargs)["activation"]]
+    return label_names((LABEL,)) | {CROSS_ENCODER_KEY: {ACTIVATION_KEY: name}}

@@ -1,0 +1,73 @@
+"""One number by hand."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adapler_jax.heads import regression
+from tests.heads.rows import batch_of
+
+# Logits whose sigmoids are 1/4, 3/4 and 1/2.
+LOGITS = jnp.log(jnp.array([[1 / 3], [3.0], [1.0]]))
+TARGETS = np.array([0.25, 1.0, 0.0], np.float32)
+
+
+def batch(targets=TARGETS, teacher=None):
+    return batch_of([1] * 3, teacher=teacher).replace(label_B=np.array(targets))
+
+
+def test_a_sigmoid_is_trained_by_cross_entropy():
+    found = regression("sigmoid").loss_fn(LOGITS, batch(), 0.0)
+    mixed = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)
+    np.testing.assert_allclose(found, [mixed, math.log(4 / 3), math.log(2)], rtol=1e-6)
+
+
+def test_a_plain_number_is_trained_by_its_squared_error():
+    found = regression().loss_fn(jnp.array([[1.0], [-2.0], [0.5]]), batch([3.0, -2.0, 0.0]), 0.0)
+    np.testing.assert_allclose(found, [4.0, 0.0, 0.25])
+
+
+@pytest.mark.parametrize("activation", ["identity", "sigmoid"])
+def test_a_teacher_is_followed_in_logits(activation):
+    head, teacher = regression(activation), jnp.array([[1.0], [2.0], [-3.0]])
+    logits = jnp.array([[0.0], [2.0], [-1.0]])
+    np.testing.assert_allclose(head.loss_fn(logits, batch(teacher=teacher), 1.0), [1.0, 0.0, 4.0])
+    half = head.loss_fn(logits, batch(teacher=teacher), 0.5)
+    task = head.loss_fn(logits, batch(), 0.0)
+    np.testing.assert_allclose(half, 0.5 * np.asarray(task) + [0.5, 0.0, 2.0], rtol=1e-6)
+
+
+def test_whole_numbers_are_labels_too():
+    labels = batch(np.array([0, 1, 1], np.int32))
+    found = regression("sigmoid").loss_fn(LOGITS, labels, 0.0)
+    np.testing.assert_allclose(found, np.log([4 / 3, 4 / 3, 2.0]), rtol=1e-6)
+
+
+def test_large_logits_have_finite_losses_and_gradients():
+    head, logits = regression("sigmoid"), jnp.array([[1e4], [-1e4], [0.0]])
+    loss, grad = jax.value_and_grad(
+        lambda x: jnp.sum(head.loss_fn(x, batch([0.0, 0.0, 1.0]), 0.0))
+    )(logits)
+    np.testing.assert_allclose(loss, 1e4 + math.log(2), rtol=1e-6)
+    np.testing.assert_allclose(grad, [[1.0], [0.0], [-0.5]])
+
+
+def test_a_number_is_right_where_it_rounds_to_the_label():
+    found = regression("sigmoid").accuracy_fn(LOGITS, batch([0.0, 0.6, 1.0]))
+    assert found.tolist() == [1.0, 1.0, 0.0]
+    plain = regression().accuracy_fn(jnp.array([[2.4], [2.6], [-1.0]]), batch([2.0, 2.0, -1.0]))
+    assert plain.tolist() == [1.0, 0.0, 1.0]
+
+
+def test_saliency_is_of_the_number():
+    np.testing.assert_array_equal(regression().target_logit(LOGITS, batch()), LOGITS[:, 0])
+
+
+def test_equal_heads_are_one_object_and_others_are_named():
+    assert regression("identity") is regression(activation="identity") is regression()
+    assert regression("sigmoid") is not regression()
+    with pytest.raises(ValueError, match="activation is 'tanh'; expected identity or sigmoid"):
+        regression("tanh")

@@ -1,0 +1,173 @@
+"""A saved reranker gives scores and orders."""
+
+import functools
+import pickle
+
+import numpy as np
+import pytest
+
+from adapler_jax.heads import CLASSIFICATION, regression
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.reranker import Reranker
+from adapler_jax.weights.save import save_model
+from benchmarks.compilations import compilations
+from tests import tiny
+from tests.data.conftest import build_tokenizer
+
+QUERY = "a good film"
+DOCUMENTS = ["bad", "a film .", "", "good good film " * 20, "good bad film", "bad"]
+PAIRS = [(QUERY, text) for text in DOCUMENTS]
+
+
+def save(directory, head, num_outputs=1, **changes):
+    """Save the tiny model with some of its outputs."""
+    params = tiny.make_params()
+    classifier = {
+        name: leaf[..., :num_outputs] for name, leaf in params["head"]["classifier"].items()
+    }
+    options = {"pruner_name": "adapler", "max_length": 16, "tokenizer": build_tokenizer()}
+    return save_model(
+        directory,
+        params | {"head": params["head"] | {"classifier": classifier}},
+        tiny.CONFIG,
+        head=head,
+        **(options | changes),
+    )
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Directories of a model of logits, and of one of shares."""
+    root = tmp_path_factory.mktemp("rerankers")
+    for activation in ("identity", "sigmoid"):
+        save(root / activation, regression(activation))
+    return root
+
+
+@pytest.fixture(scope="module")
+def load(models):
+    """Load a model once for each driver."""
+
+    @functools.cache
+    def load(activation="identity", driver="masked"):
+        return Reranker.load(models / activation, driver=driver)
+
+    return load
+
+
+def test_a_score_depends_on_its_pair_alone(load):
+    scores = load().predict(PAIRS)
+    assert scores.shape == (6,) and scores.dtype == np.float32 and np.ptp(scores) > 1e-3
+    assert scores[0] == scores[5]
+    alone = [load().predict([pair])[0] for pair in PAIRS]
+    np.testing.assert_allclose(scores, alone, atol=1e-6)
+    np.testing.assert_allclose(scores[::-1], load().predict(PAIRS[::-1], batch_size=2), atol=1e-6)
+
+
+def test_a_sigmoid_is_the_models_own_or_the_callers(load):
+    logits, shares = load().predict(PAIRS), load("sigmoid").predict(PAIRS)
+    np.testing.assert_allclose(shares, 1 / (1 + np.exp(-logits)), rtol=1e-5)
+    np.testing.assert_allclose(load().predict(PAIRS, activation="sigmoid"), shares, rtol=1e-6)
+    np.testing.assert_array_equal(load("sigmoid").predict(PAIRS, activation="identity"), logits)
+
+
+@pytest.mark.parametrize("driver", ["bucketed", "packed"])
+def test_every_driver_gives_the_same_scores(load, driver):
+    expected = load().predict(PAIRS)
+    np.testing.assert_allclose(load(driver=driver).predict(PAIRS), expected, atol=1e-5)
+
+
+def test_documents_are_sorted_by_their_scores(load):
+    scores = load().predict(PAIRS)
+    ranked = load().rank(QUERY, DOCUMENTS)
+    assert [row["corpus_id"] for row in ranked] == np.argsort(-scores, kind="stable").tolist()
+    assert [row["score"] for row in ranked] == sorted(scores.tolist(), reverse=True)
+    assert {tuple(row) for row in ranked} == {("corpus_id", "score")}
+    assert all(type(row["corpus_id"]) is int and type(row["score"]) is float for row in ranked)
+    first = load().rank(QUERY, np.array(DOCUMENTS), 2, True)
+    assert [row["text"] for row in first] == [DOCUMENTS[row["corpus_id"]] for row in ranked[:2]]
+    assert load().rank(QUERY, DOCUMENTS, top_k=99) == ranked
+    ids = [row["corpus_id"] for row in ranked]
+    assert ids.index(0) == ids.index(5) - 1  # equal documents keep their order
+
+
+def test_an_order_does_not_depend_on_the_other_documents(load):
+    ranked = load().rank(QUERY, DOCUMENTS)
+    some = load().rank(QUERY, DOCUMENTS[1:5])
+    expected = [row["corpus_id"] - 1 for row in ranked if 1 <= row["corpus_id"] < 5]
+    assert [row["corpus_id"] for row in some] == expected
+
+
+def test_a_long_document_is_as_good_as_its_best_window(load):
+    document = "good good film . " + "bad " * 11
+    cut, best = (
+        load().predict([(QUERY, document), (QUERY, "bad")], long_documents=mode)
+        for mode in ("truncate", "best_window")
+    )
+    # of 16 slots 3 are special and 3 are the query's, windows of 10 words overlap by 5
+    words = document.split()
+    windows = [" ".join(words[start : start + 10]) for start in (0, 5, 10)]
+    scores = load().predict([(QUERY, window) for window in windows])
+    np.testing.assert_allclose(best[0], scores.max(), atol=1e-6)
+    np.testing.assert_allclose(cut[0], scores[0], atol=1e-6)
+    np.testing.assert_allclose(best[1], cut[1], atol=1e-6)
+    assert best[0] > cut[0] + 1e-4
+
+
+def test_one_pair_has_one_score(load):
+    expected = load().predict(PAIRS[1:2])[0]
+    assert load().predict((QUERY, "a film .")) == load().predict([QUERY, "a film ."]) == expected
+    assert load().predict([{"text": QUERY, "text_pair": "a film ."}]) == expected
+    assert load().predict([]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda model: model.predict(["a", "b", "c"]), TypeError, "text 0 is 'a'; expected pairs"),
+        (lambda model: model.predict([("a", "b"), "c"]), TypeError, "text 1 is 'c'"),
+        (lambda model: model.predict([("a", None)]), TypeError, r"text 0 is \('a', None\)"),
+        (lambda model: model.predict(PAIRS, activation="tanh"), ValueError, "activation is 'tanh'"),
+        (
+            lambda model: model.predict(PAIRS, long_documents="mean"),
+            ValueError,
+            "long_documents is 'mean'; expected truncate or best_window",
+        ),
+        (lambda model: model.predict(PAIRS, batch_size=0), ValueError, "batch_size is 0"),
+        (lambda model: model.rank(QUERY, []), ValueError, "there are no documents"),
+        (lambda model: model.rank(QUERY, "bad"), TypeError, "expected a list of strings"),
+        (lambda model: model.rank(QUERY, ["bad", 3]), TypeError, "document 1 is 3"),
+        (lambda model: model.rank(None, ["bad"]), TypeError, "query is None"),
+        (lambda model: model.rank(QUERY, ["bad"], 0), ValueError, "top_k is 0"),
+        (lambda model: model.rank(QUERY, ["bad"], True), ValueError, "top_k is True"),
+        (
+            lambda model: model.rank("good " * 13, ["bad"]),
+            ValueError,
+            "the query has 13 tokens; this model takes 13 of a query and a document together",
+        ),
+    ],
+)
+def test_wrong_input_is_named(load, call, error, message):
+    with pytest.raises(error, match=message):
+        call(load())
+
+
+def test_a_model_of_another_kind_is_named(models, tmp_path):
+    classifier = save(tmp_path / "classes", CLASSIFICATION, 3, class_names=("a", "b", "c"))
+    with pytest.raises(ValueError, match="'classification', which gives no score .* Classifier"):
+        Reranker.load(classifier)
+    with pytest.raises(ValueError, match="head 'regression'.* load it with Reranker"):
+        Classifier.load(models / "sigmoid")
+
+
+def test_no_program_is_compiled_after_the_warm_up(load):
+    model = load()
+    model.warm_up(4)
+    with compilations() as found:
+        model.rank(QUERY, DOCUMENTS, batch_size=4)
+    assert found == []
+
+
+def test_a_reranker_is_sent_to_another_process(load):
+    copy = pickle.loads(pickle.dumps(load()))
+    np.testing.assert_array_equal(copy.predict(PAIRS), load().predict(PAIRS))

@@ -1,0 +1,194 @@
+"""A reranker is trained from pairs with numbers, and made faster by its own scores."""
+
+import json
+
+import numpy as np
+import pytest
+
+from adapler_jax.inference.reranker import Reranker
+from adapler_jax.training.compress import compress
+from adapler_jax.training.compress_scores import divide_pairs
+from adapler_jax.training.compress_steps import CompressOptions
+from adapler_jax.training.evaluation import evaluate_workdir
+from adapler_jax.training.run import run_all
+from adapler_jax.training.text_tasks import number_data
+from adapler_jax.weights.save import load_model
+from tests.training.runs import silent
+
+pytestmark = pytest.mark.long
+WORDS = np.array(["a", "film", "films", "."])
+COLUMNS = {"text": "query", "text_pair": "document", "label": "relevance"}
+OPTIONS = CompressOptions(
+    speedup=1.2,
+    max_length=16,
+    changes={
+        "adapler.num_epochs": 1,
+        "adapler.batch_size": 16,
+        "data.bucket_lengths": (16,),
+        "data.cache_dir": "none",
+    },
+)
+
+
+def make_pairs(num_queries=24, num_documents=12, seed=3):
+    """Return pairs and their relevance: 1 where the document is good, 0 where it is bad."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for number in range(num_queries):
+        query = " ".join(rng.choice(WORDS, 1 + number // 6))
+        for _ in range(num_documents):
+            word, document = str(rng.choice(["good", "bad"])), rng.choice(WORDS, rng.integers(2, 6))
+            document[rng.integers(len(document))] = word
+            pair = query, " ".join(document)
+            found[pair] = (*pair, float(word == "good"))
+    return list(found.values())
+
+
+@pytest.fixture(scope="module", name="files")
+def _files(tmp_path_factory):
+    """A folder of train, validation and test pairs."""
+    root = tmp_path_factory.mktemp("pairs")
+    for seed, split in enumerate(("train", "validation", "test")):
+        rows = [dict(zip(COLUMNS.values(), row)) for row in make_pairs(seed=seed)]
+        (root / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return root
+
+
+@pytest.fixture(scope="module", name="config_of")
+def _config_of(make_config, files):
+    """Return a function that builds the config of a run on the pairs."""
+
+    def build(**changes):
+        fields = {
+            "task": "custom_scores",
+            "data__source": f"file:{files}",
+            "data__columns": COLUMNS,
+            "data__class_names": (),
+            "data__activation": "sigmoid",
+            "data__metric": "ndcg@10",
+            "data__max_length": 16,
+            "finetune__num_epochs": 4,
+            "adapt__target_speedups": (1.3,),
+        }
+        return make_config(**(fields | changes))
+
+    return build
+
+
+@pytest.fixture(scope="module", name="workdir")
+def _workdir(config_of, tmp_path_factory):
+    """A finished run."""
+    workdir = tmp_path_factory.mktemp("scores") / "run"
+    run_all(config_of(), workdir, log=silent)
+    return workdir
+
+
+@pytest.fixture(scope="module", name="given")
+def _given(workdir):
+    """The directory of the fine-tuned model."""
+    return workdir / "finetune" / "model"
+
+
+def test_a_run_on_numbers_learns_an_order_and_is_evaluated_by_it(workdir):
+    dense, *others = evaluate_workdir(workdir, log=silent, with_times=False)
+    assert dense["metric"] == "ndcg@10" and dense["test_score"] > 0.8
+    assert [row["method"] for row in others] == ["adapler", "adapt-1.3x"]
+    for row in others:
+        assert -1 <= row["kendall_tau"] <= 1 and 0 <= row["top10_overlap"] <= 1
+        assert row["difference_se"] >= 0 and "majority_share" not in row
+    assert others[1]["flops_speedup"] == pytest.approx(1.3, rel=0.1)
+
+
+def test_the_models_of_a_run_are_rerankers(workdir, given):
+    pairs = [row[:2] for row in make_pairs(seed=2)]
+    labels = np.array([row[2] for row in make_pairs(seed=2)])
+    for directory in (given, workdir / "adapt-1.3x" / "model"):
+        reranker = Reranker.load(directory)
+        assert reranker.activation == "sigmoid"
+        scores = reranker.predict(pairs)
+        assert scores[labels == 1].mean() > scores[labels == 0].mean()
+
+
+def test_a_second_run_keeps_the_activation_of_its_start(config_of, given):
+    config = config_of(model=str(given), data__activation="", finetune__num_epochs=0)
+    task = number_data(config, given, ("validation",))
+    assert dict(task.head.factory_kwargs) == {"activation": "sigmoid"}
+    assert any("numbers from 0 to 1" in note for note in task.notes)
+    with config.unlocked():
+        config.reinit_head = True
+    fresh = number_data(config, given, ("validation",))
+    assert dict(fresh.head.factory_kwargs) == {"activation": "identity"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data__activation": "tanh"}, "activation is 'tanh'; expected identity or sigmoid"),
+        ({"data__metric": "accuracy"}, "unknown metric of numbers 'accuracy'"),
+        ({"data__class_names": ("a", "b")}, "class_names is given, but task 'custom_scores'"),
+        (
+            {"data__columns": COLUMNS | {"label": "document"}},
+            r"row 1 has the label '.*'; expected a number; correct the row, or name the column",
+        ),
+        ({"class_weight": "balanced"}, "config.class_weight is of classes"),
+    ],
+)
+def test_wrong_fields_are_named(config_of, given, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        run_all(config_of(**changes), tmp_path / "run", log=silent)
+
+
+def test_numbers_outside_of_a_sigmoid_are_named(config_of, given, tmp_path):
+    row = {"query": "a", "document": "film", "relevance": 3}
+    (tmp_path / "train.jsonl").write_text(f"{json.dumps(row)}\n" * 20)
+    config = config_of(data__source=f"file:{tmp_path}", data__split_fractions={"validation": 5})
+    with pytest.raises(ValueError, match="has the number 3; a sigmoid gives numbers from 0 to 1"):
+        number_data(config, given, ("train",))
+
+
+def test_a_reranker_is_made_faster_by_its_own_scores(given, tmp_path):
+    pairs, notes = [row[:2] for row in make_pairs()], []
+    out = tmp_path / "out"
+    assert compress(given, pairs, out, options=OPTIONS, log=notes.append) is None
+    assert notes[-1].startswith("kept: ") and any("Kendall's tau over" in note for note in notes)
+    found, full = Reranker.load(out / "model"), Reranker.load(given)
+    assert load_model(out / "model").pruner_name in ("attention", "vocabulary", "adapler")
+    assert np.corrcoef(found.predict(pairs), full.predict(pairs))[0, 1] > 0.5
+    rows = [json.loads(line) for line in (out / "texts" / "train.jsonl").read_text().splitlines()]
+    expected = full.predict([(row["text"], row["text_pair"]) for row in rows])
+    np.testing.assert_allclose([row["label"] for row in rows], expected, atol=1e-6)
+    again = []
+    compress(given, pairs, out, options=OPTIONS, log=again.append)
+    assert again[-1] == notes[-1] and not any(note.startswith("predicting ") for note in again)
+    with pytest.raises(ValueError, match="has work on other texts"):
+        compress(given, pairs[:-1], out, options=OPTIONS, log=silent)
+
+
+def test_a_query_is_trained_on_or_compares_models():
+    pairs = [row[:2] for row in make_pairs()]
+    parts = divide_pairs(pairs)
+    queries = [{query for query, _ in parts[split]} for split in ("train", "validation")]
+    assert not queries[0] & queries[1] and len(queries[1]) == round(
+        0.2 * len(set().union(*queries))
+    )
+    assert sorted(parts["train"] + parts["validation"]) == sorted(pairs)
+    assert divide_pairs(pairs) == parts
+
+
+@pytest.mark.parametrize(
+    ("pairs", "options", "message"),
+    [
+        (["a text"] * 200, OPTIONS, "text 0 is 'a text', a single text, and a reranker scores"),
+        ([("a", str(number)) for number in range(99)], OPTIONS, "99 different pairs; .* 100"),
+        ([("a", str(number)) for number in range(100)], OPTIONS, "the pairs have 1 queries"),
+        (
+            [("a", "b")],
+            OPTIONS._replace(promise=object()),
+            "a promise is for classifiers, and the model is a reranker",
+        ),
+    ],
+)
+def test_pairs_that_cannot_be_used_are_named(given, tmp_path, pairs, options, message):
+    with pytest.raises(ValueError, match=message):
+        compress(given, pairs, tmp_path / "out", options=options, log=silent)
+    assert not (tmp_path / "out").exists()
