@@ -29,20 +29,28 @@ def order_of(score_X) -> np.ndarray:
     return np.argsort(-np.asarray(score_X, np.float64), kind="stable")
 
 
-def ndcg(score_X, gain_X, *, k: int = TOP) -> float:
+def ndcg(score_X, gain_X, *, k: int = TOP, all_gains=None) -> float:
     """Compute DCG of the first k over the DCG of the best order.
 
         DCG = sum_i gain_i / log2(i + 1),   i from 1
 
+    Args:
+      score_X: of the ranked documents.
+      gain_X: of the ranked documents.
+      k: first documents that count.
+      all_gains: of all documents of the query, where some are not ranked; None for gain_X.
+
     Source: Jarvelin and Kekalainen, 2002, with linear gains, as trec_eval and BEIR score it.
     """
+    found = np.asarray(gain_X)[order_of(score_X)]
+    best = np.sort(gain_X if all_gains is None else all_gains)[::-1]
+    return _dcg(found[:k]) / _dcg(best[:k])
+
+
+def _dcg(gain_X) -> float:
+    """Compute the discounted cumulative gain of an order."""
     gain_X = np.maximum(np.asarray(gain_X, np.float64), 0.0)
-    discount_X = 1.0 / np.log2(np.arange(2, len(gain_X) + 2))
-    found, best = (
-        np.sum((order * discount_X)[:k])
-        for order in (gain_X[order_of(score_X)], np.sort(gain_X)[::-1])
-    )
-    return float(found / best)
+    return float(np.sum(gain_X / np.log2(np.arange(2, len(gain_X) + 2))))
 
 
 def reciprocal_rank(score_X, gain_X, *, k: int = TOP) -> float:

@@ -26,12 +26,15 @@ def save(directory, head, num_outputs=1, **changes):
         name: leaf[..., :num_outputs] for name, leaf in params["head"]["classifier"].items()
     }
     options = {"pruner_name": "adapler", "max_length": 16, "tokenizer": build_tokenizer()}
+    options |= changes
+    if options["pruner_name"] == "keep_all":
+        params["pruner"] = {}
     return save_model(
         directory,
         params | {"head": params["head"] | {"classifier": classifier}},
         tiny.CONFIG,
         head=head,
-        **(options | changes),
+        **options,
     )
 
 

@@ -30,6 +30,8 @@ def test_metrics_of_a_query_by_hand():
     best = 2 / math.log2(2) + 1 / math.log2(3)
     assert ndcg(SCORES, GAINS) == pytest.approx((2 / math.log2(4) + 1 / math.log2(5)) / best)
     assert ndcg(SCORES, GAINS, k=3) == pytest.approx((2 / math.log2(4)) / best)
+    missed = (3 + 2 / math.log2(3) + 1 / math.log2(4)) / (2 / math.log2(4) + 1 / math.log2(5))
+    assert ndcg(SCORES, GAINS, all_gains=[1, 0, 2, 0, 3]) == pytest.approx(1 / missed)
     assert reciprocal_rank(SCORES, GAINS) == pytest.approx(1 / 3)
     assert reciprocal_rank(SCORES, GAINS, k=2) == 0.0
     assert average_precision(SCORES, GAINS) == pytest.approx((1 / 3 + 2 / 4) / 2)
