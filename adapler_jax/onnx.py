@@ -1,4 +1,4 @@
-"""Classify texts with an exported ONNX file, without JAX.
+"""Classify texts, or rank documents, with an exported ONNX file, without JAX.
 
     adapler export --model=runs/fast/model --format=onnx
 
@@ -14,143 +14,27 @@ Shape letters:
 """
 
 import dataclasses
-import json
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, load_core_and_side
-from adapler_jax.export.onnx.settings import (
-    BUDGET,
-    EXPORT_COMMAND,
-    KEPT,
-    LOGITS,
-    MASK,
-    MODEL_FILE,
-    ONNX,
-    OPENVINO,
-    OPENVINO_FILE,
-    SEGMENTS,
-    SETTINGS,
-    TOKENS,
-    file_digests,
-)
+from adapler_jax.export.onnx.engines import FLOAT32, ONNXRUNTIME, Engine, Row, load_file, run_rows
+from adapler_jax.inference.pair_scores import PairScorer, Rows
 from adapler_jax.inference.prediction import Prediction, make_prediction
 from adapler_jax.inference.speedups import budget_of_speedup
 from adapler_jax.inference.texts import check_batch_size, split_pairs
-from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
-from adapler_jax.io.extras import import_engine
+from adapler_jax.inference.words import encode_tokens, encode_words
 from adapler_jax.metrics.classification import check_threshold, decide, softmax
 
-ONNXRUNTIME = "onnxruntime"
-FLOAT32 = "float32"
-HINTS = {FLOAT32: "f32", "bfloat16": "bf16"}  # OpenVINO's, for the operands of products
-ERRORS = 3  # level of ONNX Runtime's log; it warns of every optional input
-PADDING = 0  # token id where the attention mask is 0
-Row = Encoded | Tokens
 Budget = float | Sequence[float] | np.ndarray | None
-
-
-class _Engine(Protocol):
-    """A loaded file in one engine."""
-
-    inputs: set[str]
-    takes_budgets: bool
-    facts: dict[str, str]
-
-    def run(self, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits and layers of each token."""
-
-
-class _OnnxRuntime:
-    """A session of ONNX Runtime."""
-
-    def __init__(self, path: Path, num_threads: int | None, dtype: str) -> None:
-        """Load a file; None takes a thread for each core."""
-        if dtype != FLOAT32:
-            raise ValueError(
-                f"dtype is {dtype!r}; expected {FLOAT32} with {ONNXRUNTIME}, whose files have a "
-                f"dtype of their own; {' and '.join(HINTS)} are for engine={OPENVINO!r}"
-            )
-        onnxruntime = import_engine(ONNXRUNTIME)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads or 0
-        options.log_severity_level = ERRORS
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        self.inputs = {found.name for found in self._session.get_inputs()}
-        optional = {found.name for found in self._session.get_overridable_initializers()}
-        self.takes_budgets = BUDGET in optional
-        self.facts = self._session.get_modelmeta().custom_metadata_map
-
-    def run(self, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits and layers of each token."""
-        logits_BC, kept_BL = self._session.run([LOGITS, KEPT], feeds)
-        return logits_BC, kept_BL
-
-
-class _OpenVino:
-    """A compiled model of OpenVINO; it makes optional inputs constant, so there are no budgets."""
-
-    def __init__(self, path: Path, num_threads: int | None, dtype: str) -> None:
-        """Load a file; None takes a thread for each core."""
-        if dtype not in HINTS:
-            raise ValueError(f"dtype is {dtype!r}; expected {' or '.join(HINTS)}")
-        openvino = import_engine(OPENVINO)
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[dtype]}
-        threads = {} if num_threads is None else {"INFERENCE_NUM_THREADS": num_threads}
-        core = openvino.Core()
-        model = core.read_model(path)
-        self._model = core.compile_model(model, "CPU", options | threads)
-        self.inputs = {found.any_name for found in model.inputs}
-        self.takes_budgets = False
-        self.facts = {SETTINGS: str(model.get_rt_info(["framework", SETTINGS]).value)}
-
-    def run(self, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits and layers of each token."""
-        found = self._model.infer_new_request(feeds)  # one request serves one thread
-        return found[LOGITS], found[KEPT]
-
-
-class _Kind(NamedTuple):
-    """An engine, and where its files are."""
-
-    load: Callable[[Path, int | None, str], _Engine]
-    folder: str
-    file_name: str
-
-
-def _load_engine(kind: _Kind, path: Path, num_threads: int | None, dtype: str) -> _Engine:
-    """Load a file in an engine.
-
-    Raises:
-      ValueError: the file is damaged, or the dtype is wrong.
-      ImportError: the engine is not installed.
-    """
-    try:
-        return kind.load(path, num_threads, dtype)
-    except (ImportError, ValueError):
-        raise
-    except Exception as error:  # the engines share no class of errors
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is damaged; export it again ({reason:.200})") from error
-
-
-ENGINES = {
-    ONNXRUNTIME: _Kind(_OnnxRuntime, ONNX, MODEL_FILE),
-    OPENVINO: _Kind(_OpenVino, OPENVINO, OPENVINO_FILE),
-}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier:
     """An exported model that classifies texts. Make one with `Classifier.load`."""
 
-    engine: _Engine = dataclasses.field(repr=False)
+    engine: Engine = dataclasses.field(repr=False)
     tokenizer: Tokenizer = dataclasses.field(repr=False)
     class_names: tuple[str, ...]
     num_layers: int
@@ -190,28 +74,20 @@ class Classifier:
             earlier calibration.
           ImportError: the engine is not installed.
         """
-        if engine not in ENGINES:
-            raise ValueError(f"engine is {engine!r}; expected {' or '.join(ENGINES)}")
-        kind = ENGINES[engine]
-        directory = Path(directory).expanduser()
-        path = directory / kind.folder / (file_name or kind.file_name)
-        if not path.is_file():
-            raise ValueError(f"{path} is missing; write it with `{EXPORT_COMMAND}{kind.folder}`")
-        loaded = _load_engine(kind, path, num_threads, dtype)
-        settings = _read_settings(loaded.facts, path)
-        _check_digests(settings, directory, path)
-        tokenizer, side = load_core_and_side(directory)
-        check_embedding_rows(tokenizer, settings["vocab_size"], directory)
+        found = load_file(directory, engine, file_name, num_threads=num_threads, dtype=dtype)
+        loaded, settings = found.engine, found.settings
+        if not settings["class_names"]:
+            raise ValueError(f"{found.path} does not classify texts; run it by the engine itself")
         class_names = tuple(settings["class_names"])
         threshold = settings["threshold"] if threshold is None else threshold
         check_threshold(threshold, len(class_names))
         return cls(
             engine=loaded,
-            tokenizer=tokenizer,
+            tokenizer=found.tokenizer,
             class_names=class_names,
             num_layers=settings["num_layers"],
             max_length=settings["max_length"],
-            truncation_side=settings["truncation_side"] or side,
+            truncation_side=found.truncation_side,
             threshold=threshold,
             budgets=tuple(settings["budgets"]) if loaded.takes_budgets else (),
             speedups=tuple(settings["speedups"]) if loaded.takes_budgets else (),
@@ -295,16 +171,9 @@ class Classifier:
         budget: Budget,
         speedup: float | None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield the numbers of the texts of each batch, their logits and the layers of tokens."""
+        """Return the batches of `run_rows`."""
         budget_M = self._budgets(budget, speedup, len(rows))
-        order_M = np.argsort([len(row.token_L) for row in rows], kind="stable")
-        for start in range(0, len(rows), batch_size):
-            row_B = order_M[start : start + batch_size]
-            feeds = pad([rows[row] for row in row_B.tolist()])
-            feeds = {name: array for name, array in feeds.items() if name in self.engine.inputs}
-            if budget_M is not None:
-                feeds[BUDGET] = budget_M[row_B]
-            yield row_B, *self.engine.run(feeds)
+        return run_rows(self.engine, rows, batch_size, budget_M)
 
     def _budgets(self, budget: Budget, speedup: float | None, num_texts: int) -> np.ndarray | None:
         """Return the budget of every text, float32 [M]; None for the trained thresholds."""
@@ -331,34 +200,47 @@ class Classifier:
         return np.broadcast_to(budget_M, (num_texts,))
 
 
-def pad(rows: Sequence[Row]) -> dict[str, np.ndarray]:
-    """Return the inputs of a batch, int64 [B, L], padded to the longest text."""
-    length_B = np.array([len(row.token_L) for row in rows])
-    shape = (len(rows), int(length_B.max()))
-    feeds = {name: np.full(shape, PADDING, np.int64) for name in (TOKENS, SEGMENTS)}
-    feeds[MASK] = (np.arange(shape[1]) < length_B[:, None]).astype(np.int64)
-    for index, row in enumerate(rows):
-        feeds[TOKENS][index, : length_B[index]] = row.token_L
-        feeds[SEGMENTS][index, : length_B[index]] = row.segment_L
-    return feeds
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reranker(PairScorer):
+    """An exported model that scores a document for a query. Make one with `Reranker.load`."""
 
+    engine: Engine = dataclasses.field(repr=False)
+    tokenizer: Tokenizer = dataclasses.field(repr=False)
+    activation: str  # from the logit to the score: identity or sigmoid
+    max_length: int  # token slots of a pair
+    truncation_side: str  # that loses the tokens of long pairs
 
-def _read_settings(facts: dict[str, str], path: Path) -> dict[str, Any]:
-    """Return the settings in a file.
+    @classmethod
+    def load(
+        cls,
+        directory,
+        *,
+        engine: str = ONNXRUNTIME,
+        file_name: str | None = None,
+        num_threads: int | None = None,
+        dtype: str = FLOAT32,
+    ) -> "Reranker":
+        """Load a model directory with an exported file; arguments as in `Classifier.load`.
 
-    Raises:
-      ValueError: another program wrote it, or it has another task.
-    """
-    if SETTINGS not in facts:
-        raise ValueError(f"{path} was not written by `{EXPORT_COMMAND}{path.parent.name}`")
-    settings = json.loads(facts[SETTINGS])
-    if not settings["class_names"]:
-        raise ValueError(f"{path} does not classify texts; run it by the engine itself")
-    return settings
+        Raises:
+          ValueError: there is no such file or dtype, or the file is of another task.
+          ImportError: the engine is not installed.
+        """
+        found = load_file(directory, engine, file_name, num_threads=num_threads, dtype=dtype)
+        activation = found.settings.get("activation")
+        if activation is None:
+            raise ValueError(f"{found.path} gives no scores to pairs; load it with Classifier")
+        return cls(
+            engine=found.engine,
+            tokenizer=found.tokenizer,
+            activation=activation,
+            max_length=found.settings["max_length"],
+            truncation_side=found.truncation_side,
+        )
 
-
-def _check_digests(settings: dict[str, Any], directory: Path, path: Path) -> None:
-    """Raise ValueError if labels, threshold or calibration changed after the export."""
-    for name, digest in file_digests(directory).items():
-        if settings["digests"].get(name) != digest:
-            raise ValueError(f"{directory / name} is not of {path}; export the model again")
+    def logits(self, rows: Rows, batch_size: int) -> np.ndarray:
+        """Return the logits of rows of tokens, float32 [rows]."""
+        logit_M = np.zeros(len(rows), np.float32)
+        for row_B, logits_B1, _ in run_rows(self.engine, rows, batch_size):
+            logit_M[row_B] = logits_B1[:, 0]
+        return logit_M

@@ -123,7 +123,7 @@ def pairs_to_compress(collection: Collection, candidates: Candidates) -> list[tu
 
 
 class Scores(NamedTuple):
-    """What a model does to the test queries' documents, in their order."""
+    """A model's scores of the test queries' documents, in their order."""
 
     score_E: np.ndarray  # logits
     flops_speedup: float

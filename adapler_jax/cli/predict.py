@@ -1,4 +1,4 @@
-"""Classify a file, or answer its questions.
+"""Classify a file, score its pairs, or answer its questions.
 
     adapler predict --model=DIR [--input=FILE] [--output=FILE]
 
@@ -8,6 +8,9 @@ and the number of tokens in every layer. The columns of an input table follow. I
 (.txt, or standard input), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Output is TSV with
 a header line on standard output, or a .csv, .tsv, .jsonl or .parquet file, which appears once it is
 complete. Files may be larger than memory.
+
+A reranker takes tables and JSON lines with the columns query and document, or text and text_pair,
+and gives the score of each row.
 
 A question-answering model takes tables and JSON lines with the columns question and context. It
 gives the answer (empty if there is none), its characters in the context, its score and its

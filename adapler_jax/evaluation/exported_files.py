@@ -9,6 +9,7 @@ import numpy as np
 
 from adapler_jax import onnx
 from adapler_jax.evaluation.task_texts import checked_labels
+from adapler_jax.export.onnx.engines import ENGINES, FLOAT32
 from adapler_jax.export.onnx.export import (
     ONNXRUNTIME,
     WEIGHT_BITS,
@@ -16,7 +17,7 @@ from adapler_jax.export.onnx.export import (
     this_processor,
 )
 from adapler_jax.export.onnx.measurements import BATCH_SIZE, Measurement, record
-from adapler_jax.export.onnx.settings import file_digests
+from adapler_jax.export.onnx.settings import OPENVINO, file_digests
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.provenance import cpu_name
 from adapler_jax.metrics.classification import decide
@@ -30,7 +31,7 @@ def measure_export(
     texts: Sequence[str | tuple[str, str]],
     *,
     labels: Sequence[str | int] | None = None,
-    dtype: str = onnx.FLOAT32,
+    dtype: str = FLOAT32,
     log: Callable[[str], None] = lambda line: None,
 ) -> Measurement:
     """Run a file of `export_onnx` or `export_openvino`, and write what it does into the card.
@@ -75,7 +76,7 @@ def measure_export(
         digests=file_digests(directory),
         engine=f"{engine} {metadata.version(engine)}",
     )
-    record(path, found, dtype=dtype if engine == onnx.OPENVINO else "", log=log)
+    record(path, found, dtype=dtype if engine == OPENVINO else "", log=log)
     return found
 
 
@@ -85,10 +86,10 @@ def engine_of(path: Path) -> str:
     Raises:
       ValueError: no export writes into this folder.
     """
-    for name, kind in onnx.ENGINES.items():
+    for name, kind in ENGINES.items():
         if kind.folder == path.parent.name and Path(kind.file_name).suffix == path.suffix:
             return name
-    files = " or ".join(f"{kind.folder}/{kind.file_name}" for kind in onnx.ENGINES.values())
+    files = " or ".join(f"{kind.folder}/{kind.file_name}" for kind in ENGINES.values())
     raise ValueError(f"{path} is no exported file; expected a path as {files}")
 
 

@@ -42,8 +42,8 @@ def check_classifies(saved: Saved) -> None:
     """
     if saved.head is CLASSIFICATION:
         return
-    # The command predict serves questions and options too.
-    has_loader = saved.head.name in ("span", "choice")
+    # The command predict serves questions, options and pairs too.
+    has_loader = saved.head.name in ("span", "choice", "regression")
     unable = "Classifier and" if has_loader else "Classifier, predict and"
     raise ValueError(
         f"{saved.directory} holds a model with the head {saved.head.name!r}; {unable} exported "

@@ -26,6 +26,7 @@ from adapler_jax.serving.prediction_inputs import (
     ANSWERS,
     CLASSES,
     OPTIONS,
+    SCORES,
     STANDARD,
     input_kind,
     open_input,
@@ -36,7 +37,12 @@ from adapler_jax.serving.prediction_inputs import (
 from adapler_jax.serving.predictors import ModelSettings, Shown, load_predictor
 from adapler_jax.serving.streams import Window, read_windows
 
-NEEDED = {ANSWERS: "question and context", OPTIONS: "question, article and options"}
+# The job of a model that needs more than text lines, and its columns.
+NEEDED = {
+    ANSWERS: ("answers questions", "question and context"),
+    OPTIONS: ("answers questions", "question, article and options"),
+    SCORES: ("scores pairs", "query and document"),
+}
 
 Log = Callable[[str], None]
 
@@ -45,7 +51,7 @@ Log = Callable[[str], None]
 class PredictRequest:
     """A model, an input, an output, and how to predict."""
 
-    model: Any  # directory of a saved model, for classes, questions or multiple choice
+    model: Any  # directory of a saved model, for classes, scores, questions or multiple choice
     source: str = STANDARD  # a file, or "-" for standard input
     output: str = STANDARD  # a file, or "-" for TSV on standard output
     kind: str | None = None  # of the input, one of KINDS; None: by its ending, or text lines
@@ -166,10 +172,13 @@ def check_use(request: PredictRequest, use: str, kind: str) -> None:
         raise ValueError(f"{model} has no classes; leave out --budget, --speedup and --certified")
     if check_long_texts(settings.long_texts, None) and use != CLASSES:
         raise ValueError(f"{model} has no classes for texts; leave out --long_texts")
+    if use == SCORES and (request.with_kept or request.explain):
+        raise ValueError(f"{model} gives scores without words; leave out --kept and --explain")
     if use in NEEDED and kind == "txt":
+        job, columns = NEEDED[use]
         raise ValueError(
-            f"{model} answers questions, which text lines do not have; give a table with the "
-            f"columns {NEEDED[use]}; for standard input name its kind with --format"
+            f"{model} {job}, which text lines do not have; give a table with the columns "
+            f"{columns}; for standard input name its kind with --format"
         )
 
 

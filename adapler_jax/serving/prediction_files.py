@@ -23,6 +23,7 @@ LABEL, PROBABILITY = "label", "probability_"  # a class name follows the latter
 IS_CUT = "is_cut"
 IS_ESCALATED = "is_escalated"  # with a certified margin only
 WORD_COLUMNS = KEPT_WORDS, NUM_TOKENS = ("kept_words", "tokens_per_layer")
+SCORE_COLUMNS = ("score", IS_CUT)
 ANSWER_COLUMNS = ("answer", "start", "end", "score", "probability")
 CHOICE_COLUMNS = ("answer", "option", "probability", "probabilities", IS_CUT)
 # First characters of a formula in spreadsheets.

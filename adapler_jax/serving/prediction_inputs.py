@@ -13,12 +13,14 @@ from adapler_jax.serving.streams import KINDS, kind_of, usual_columns
 from adapler_jax.weights.save import extra_of, head_name_of, load_model, task_of
 
 STANDARD = "-"  # input or output
-CLASSES, ANSWERS, OPTIONS = "classes", "answers", "options"  # uses of a model
+CLASSES, ANSWERS, OPTIONS, SCORES = "classes", "answers", "options", "scores"  # uses of a model
 QUESTION_COLUMNS = ("question", "context")  # of a model that answers questions
+# Of a model that scores pairs, best first.
+PAIR_COLUMNS = (("query", "document"), ("text", "text_pair"), ("sentence1", "sentence2"))
 
 
 def use_of(model) -> str:
-    """Return the use of a saved model: CLASSES, ANSWERS or OPTIONS.
+    """Return the use of a saved model: CLASSES, ANSWERS, OPTIONS or SCORES.
 
     Raises:
       ValueError: its head has another use.
@@ -26,6 +28,8 @@ def use_of(model) -> str:
     head = head_name_of(model)
     if head == SPAN.name:
         return ANSWERS
+    if head == "regression":
+        return SCORES
     qa = extra_of(model).get("qa")
     scores_options = isinstance(qa, dict) and qa.get("score_options_independently")
     if head == "choice" or scores_options:
@@ -73,6 +77,10 @@ def _check_columns(columns: Sequence[str], use: str) -> None:
             f"--column names {', '.join(columns)}; expected question, article, and a column of "
             "lists of options or one per option"
         )
+    if use == SCORES and len(columns) == 1:
+        raise ValueError(
+            f"--column names {columns[0]}; expected the two columns of a query and a document"
+        )
     if use != OPTIONS and len(columns) > 2:
         raise ValueError(
             f"--column names {', '.join(columns)}; expected one column of texts, or two of pairs"
@@ -116,4 +124,6 @@ def parquet_schema(file: BinaryIO, where: str):
 
 def usual_of(model, use: str) -> list[tuple[str, ...]]:
     """Return the column names to look for, best first."""
+    if use == SCORES:
+        return list(PAIR_COLUMNS)
     return usual_columns(task_of(model)) if use == CLASSES else [QUESTION_COLUMNS]

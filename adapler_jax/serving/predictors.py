@@ -10,14 +10,18 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import padded_batch_size
 from adapler_jax.inference.long_texts import TRUNCATE, check_no_windows
 from adapler_jax.inference.multiple_choice import MultipleChoice
+from adapler_jax.inference.pair_scores import activate
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
+from adapler_jax.inference.reranker import Reranker
 from adapler_jax.serving.highlight import (
     highlight_answers,
     highlight_choices,
     highlight_predictions,
 )
 from adapler_jax.serving.prediction_files import (
+    DECIMALS,
     IS_ESCALATED,
+    SCORE_COLUMNS,
     Columns,
     answer_column_names,
     choice_column_names,
@@ -27,7 +31,7 @@ from adapler_jax.serving.prediction_files import (
     columns_of_predictions,
     columns_of_probs,
 )
-from adapler_jax.serving.prediction_inputs import ANSWERS, OPTIONS
+from adapler_jax.serving.prediction_inputs import ANSWERS, OPTIONS, SCORES
 
 Prediction = TypeVar("Prediction")
 Highlight = Callable[..., str]  # (predictions, colour=) -> texts with highlighted words
@@ -130,6 +134,28 @@ class ClassPredictor:
         return Predicted(columns | {IS_ESCALATED: is_escalated})
 
 
+class ScorePredictor:
+    """Score pairs; tokens are made ahead of the model."""
+
+    column_names = SCORE_COLUMNS
+
+    def __init__(self, reranker: Reranker, *, batch_size: int = 32):
+        """Take a loaded reranker and its batch size."""
+        self._reranker, self._batch_size = reranker, batch_size
+
+    def encode(self, texts: list) -> Sequence[Any]:
+        """Tokenize pairs."""
+        return self._reranker.encode_tokens(texts)
+
+    def predict(self, encoded: Sequence[Any]) -> Predicted:
+        """Return scores."""
+        logit_N = self._reranker.logits(encoded, self._batch_size)
+        score_N = activate(logit_N, self._reranker.activation).astype(np.float64)
+        scores = np.round(score_N, DECIMALS).tolist()
+        columns = scores, [tokens.is_cut for tokens in encoded]
+        return Predicted(dict(zip(SCORE_COLUMNS, columns, strict=True)))
+
+
 class ListPredictor(Generic[Prediction]):
     """Predict whole rows by one function, for models whose tokens depend on several texts."""
 
@@ -180,7 +206,7 @@ def load_predictor(model, use: str, settings: ModelSettings, shown: Shown) -> Pr
 
     Args:
       model: directory of a saved model.
-      use: ANSWERS, OPTIONS or CLASSES, as `use_of` returns it.
+      use: ANSWERS, OPTIONS, SCORES or CLASSES, as `use_of` returns it.
       settings: of the model.
       shown: the parts of predictions to show.
     """
@@ -188,6 +214,9 @@ def load_predictor(model, use: str, settings: ModelSettings, shown: Shown) -> Pr
         return _load_answers(model, settings, shown)
     if use == OPTIONS:
         return _load_options(model, settings, shown)
+    if use == SCORES:
+        reranker = Reranker.load(model, dtype=settings.dtype, driver=settings.driver)
+        return ScorePredictor(reranker, batch_size=settings.batch_size)
     return _load_classes(model, settings, shown)
 
 

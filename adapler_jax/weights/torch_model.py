@@ -13,6 +13,7 @@ AUTO_CLASS = "AutoModelForSequenceClassification"
 ARCHITECTURE = "BertForSequenceClassification"  # whose tensors the program has
 SCORER_DIM = "scorer_dim"  # entry of config.json: hidden units of a network that scores tokens
 REFERENCE_OPTIONS = ("by_batch", "counts_padding")  # of released programs
+HEADS = ("classification", "regression")
 PRUNERS = ("adapler", "attention", "ltp", "powerbert", "trbert", "vocabulary")
 
 
@@ -25,7 +26,7 @@ def runs_in_torch(contents: dict[str, Any], section: dict[str, Any]) -> bool:
     """
     return (
         contents.get("architectures") == [ARCHITECTURE]
-        and section["head"] == "classification"
+        and section["head"] in HEADS
         and section["pruner"] in PRUNERS
         and not any(section["pruner_options"].get(name) for name in REFERENCE_OPTIONS)
     )

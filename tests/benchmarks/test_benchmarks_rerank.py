@@ -1,4 +1,4 @@
-"""The benchmark of rerankers, in small."""
+"""The benchmark of rerankers at a small size."""
 
 import json
 

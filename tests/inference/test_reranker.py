@@ -2,11 +2,17 @@
 
 import functools
 import pickle
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+import adapler_jax
+from adapler_jax import onnx as runtime
 from adapler_jax.heads import CLASSIFICATION, regression
+from adapler_jax.inference import pair_scores
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.reranker import Reranker
 from adapler_jax.weights.save import save_model
@@ -169,6 +175,48 @@ def test_no_program_is_compiled_after_the_warm_up(load):
     with compilations() as found:
         model.rank(QUERY, DOCUMENTS, batch_size=4)
     assert found == []
+
+
+def test_names_and_scores_of_activations_are_the_heads():
+    head_module = sys.modules["adapler_jax.heads.regression"]  # the function has its name
+    assert pair_scores.ACTIVATIONS == head_module.ACTIVATIONS
+    logits = np.array([-1e4, -2.0, 0.0, 3.0, 1e4], np.float32)
+    for name in pair_scores.ACTIVATIONS:
+        expected = head_module.apply_activation(logits, name)
+        np.testing.assert_allclose(pair_scores.activate(logits, name), expected, atol=1e-7)
+
+
+def test_an_exported_file_ranks_as_the_library_does_without_jax(load, models, tmp_path):
+    directory = tmp_path / "model"
+    shutil.copytree(models / "sigmoid", directory)
+    adapler_jax.export_onnx(directory)
+    exported = runtime.Reranker.load(directory, num_threads=1)
+    for mode in ("truncate", "best_window"):
+        expected = load("sigmoid").predict(PAIRS, long_documents=mode)
+        found = exported.predict(PAIRS, batch_size=4, long_documents=mode)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    ranked = load("sigmoid").rank(QUERY, DOCUMENTS, 3, True)
+    for found, expected in zip(exported.rank(QUERY, DOCUMENTS, 3, True), ranked, strict=True):
+        assert found["text"] == expected["text"]
+        assert found["score"] == pytest.approx(expected["score"], abs=1e-5)
+    program = (
+        "import sys; from adapler_jax.onnx import Reranker\n"
+        f"print(Reranker.load({str(directory)!r}).predict([('a film', 'bad')]).shape)\n"
+        "assert not {'jax', 'torch', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+    assert done.stdout == "(1,)\n", done.stderr
+    with pytest.raises(ValueError, match="does not classify texts"):
+        runtime.Classifier.load(directory)
+
+
+def test_an_exported_classifier_is_no_reranker(tmp_path):
+    directory = save(tmp_path / "m", CLASSIFICATION, 3, class_names=("a", "b", "c"))
+    adapler_jax.export_onnx(directory)
+    with pytest.raises(ValueError, match="gives no scores to pairs; load it with Classifier"):
+        runtime.Reranker.load(directory)
 
 
 def test_a_reranker_is_sent_to_another_process(load):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from adapler_jax.encoders import bert
-from adapler_jax.heads import SPAN
+from adapler_jax.heads import SPAN, regression
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import make_engine
+from adapler_jax.inference.reranker import Reranker
 from adapler_jax.pruning import make_pruner, pruner_of_saved
 from adapler_jax.weights import torch_model
 from adapler_jax.weights.save import load_model, save_model
@@ -205,3 +206,15 @@ def test_a_copy_by_transformers_still_drops_tokens(torch, tmp_path):
     logits_BC, kept_BL = run_program(torch, tmp_path / "copy", feeds)
     np.testing.assert_array_equal(logits_BC, expected_BC)
     np.testing.assert_array_equal(kept_BL, expected_BL)
+
+
+@pytest.mark.compare
+def test_a_cross_encoder_drops_the_tokens_of_a_reranker(torch, tmp_path):
+    cross_encoder = pytest.importorskip("sentence_transformers").CrossEncoder
+    directory = save_tiny(tmp_path / "model", "adapler", head=regression("sigmoid"))
+    assert has_program(directory)
+    ours = Reranker.load(directory, driver="masked")
+    pruned = cross_encoder(str(directory), trust_remote_code=True, device="cpu")
+    np.testing.assert_allclose(pruned.predict(PAIRS), ours.predict(PAIRS), atol=1e-5)
+    dense = cross_encoder(str(directory), device="cpu")
+    assert np.abs(dense.predict(PAIRS) - ours.predict(PAIRS)).max() > 1e-3

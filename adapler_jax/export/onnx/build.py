@@ -204,10 +204,11 @@ def _checked_pruner(saved: Saved, opset: int) -> Pruner:
 
 
 def _settings(saved: Saved, calibration: Calibration | None) -> dict[str, Any]:
-    """Return what `adapler_jax.onnx` needs to classify texts; JSON values."""
+    """Return what `adapler_jax.onnx` needs to classify texts or score pairs; JSON values."""
     rows = () if calibration is None else calibration.rows
     return {
         "class_names": list(saved.class_names),
+        "activation": dict(saved.head.factory_kwargs).get("activation"),
         "max_length": max_length_of(saved),
         "num_layers": saved.config.num_layers,
         "threshold": threshold_of(saved, None),
@@ -346,6 +347,7 @@ def score_ends(walk: Walk, saved: Saved) -> dict[str, Value]:
 HEADS: dict[str, Callable[[Walk, Saved], dict[str, Value]]] = {
     "classification": classify,
     "choice": classify,
+    "regression": classify,
     "span": score_ends,
 }
 OUTPUT_AXES: dict[str, Callable[[Saved], tuple]] = {

@@ -1,0 +1,226 @@
+"""Score pairs and rank documents: shared by the rerankers with JAX and without. NumPy only.
+
+Shape letters:
+
+    M pairs of a call
+    W windows of all pairs
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NotRequired, TypedDict
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from adapler_jax.data.sources.text import replace_lone_surrogates
+from adapler_jax.data.tokenization.templates import read_template
+from adapler_jax.inference.long_texts import encode_windows
+from adapler_jax.inference.texts import check_batch_size, split_pairs
+from adapler_jax.inference.words import Encoded, Tokens, encode_tokens
+
+IDENTITY, SIGMOID = "identity", "sigmoid"
+ACTIVATIONS = (IDENTITY, SIGMOID)  # of `heads.regression`
+TRUNCATE, BEST_WINDOW = "truncate", "best_window"
+LONG_DOCUMENT_MODES = (TRUNCATE, BEST_WINDOW)  # for documents that are longer than the model
+
+Pairs = Iterable[tuple[str, str]]
+Rows = Sequence[Tokens] | Sequence[Encoded]
+
+
+class Ranked(TypedDict):
+    """A document of `rank`, with the keys that CrossEncoder.rank returns."""
+
+    corpus_id: int  # index of the document
+    score: float
+    text: NotRequired[str]  # the document, on request
+
+
+class PairScorer:
+    """Methods of a reranker. A subclass has these fields, and computes logits of tokens."""
+
+    tokenizer: Tokenizer
+    activation: str  # from the logit to the score: identity or sigmoid
+    max_length: int  # token slots of a pair
+    truncation_side: str  # that loses the tokens of long pairs
+
+    def logits(self, rows: Rows, batch_size: int) -> np.ndarray:
+        """Return the logits of rows of tokens, float32 [rows], in batches."""
+        raise NotImplementedError
+
+    def predict(
+        self,
+        pairs: Pairs,
+        *,
+        batch_size: int = 32,
+        activation: str | None = None,
+        long_documents: str = TRUNCATE,
+    ) -> np.ndarray:
+        """Score pairs of a query and a document, or of any two texts.
+
+        Pairs of similar length share a batch. Of a pair that is longer than the model, the longer
+        text is cut.
+
+        Args:
+          pairs: a list, array or generator of pairs: tuples, lists, or dicts with text and
+            text_pair. A single pair of strings has a single score.
+          batch_size: pairs in a batch.
+          activation: from the logit to the score, "identity" or "sigmoid"; None for the model's.
+          long_documents: "truncate" cuts long pairs. "best_window" reads the longer text of such a
+            pair in windows that overlap by half, and returns the highest score.
+
+        Returns:
+          Scores, float32 [pairs], in the order of the pairs; a number for a single pair.
+
+        Raises:
+          TypeError: an entry is no pair of strings.
+          ValueError: an argument has another value.
+        """
+        check_batch_size(batch_size)
+        activation = self.activation if activation is None else activation
+        for name, value, known in (
+            ("activation", activation, ACTIVATIONS),
+            ("long_documents", long_documents, LONG_DOCUMENT_MODES),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r:.60}; expected {' or '.join(known)}")
+        is_single = _is_pair(pairs)
+        firsts, seconds = split_pairs([pairs] if is_single else pairs)
+        if firsts and seconds is None:
+            raise TypeError(
+                f"text 0 is {firsts[0]!r:.60}; expected pairs of a query and a document"
+            )
+        if not firsts:
+            return np.zeros(0, np.float32)
+        if long_documents == TRUNCATE:
+            logit_M = self.logits(self._encode(firsts, seconds), batch_size)
+        else:
+            logit_M = self._best_windows(firsts, seconds, batch_size)
+        score_M = activate(logit_M, activation)
+        return score_M[0] if is_single else score_M
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        *,
+        batch_size: int = 32,
+        activation: str | None = None,
+        long_documents: str = TRUNCATE,
+    ) -> list[Ranked]:
+        """Sort documents by their score for a query, the highest first.
+
+        A document's score does not depend on the other documents. Equal scores keep their order.
+
+        Args:
+          query: the text that documents are compared with.
+          documents: texts.
+          top_k: number of documents to return; None for all.
+          return_documents: add the documents to the results.
+          batch_size: as in `predict`.
+          activation: as in `predict`.
+          long_documents: as in `predict`.
+
+        Returns:
+          A dict for each document: corpus_id, its index; score; and on request text.
+
+        Raises:
+          TypeError: the query or a document is no string.
+          ValueError: there are no documents, the query leaves no room for a document, or an
+            argument has another value.
+        """
+        texts = _checked_documents(query, documents)
+        _check_top_k(top_k)
+        self._check_room(query)
+        score_M = self.predict(
+            [(query, text) for text in texts],
+            batch_size=batch_size,
+            activation=activation,
+            long_documents=long_documents,
+        )
+        ranked = []
+        for row in np.argsort(-score_M, kind="stable")[:top_k].tolist():
+            found = Ranked(corpus_id=row, score=float(score_M[row]))
+            if return_documents:
+                found["text"] = texts[row]
+            ranked.append(found)
+        return ranked
+
+    def encode_tokens(self, pairs: Pairs) -> list[Tokens]:
+        """Tokenize pairs, cut to the model's length.
+
+        Raises:
+          TypeError: as in `predict`.
+        """
+        return self._encode(*split_pairs(pairs))
+
+    def _encode(self, firsts: list[str], seconds: list[str] | None) -> list[Tokens]:
+        """Tokenize first and second texts."""
+        return encode_tokens(
+            self.tokenizer,
+            firsts,
+            seconds,
+            max_length=self.max_length,
+            truncation_side=self.truncation_side,
+        )
+
+    def _best_windows(
+        self, firsts: list[str], seconds: list[str] | None, batch_size: int
+    ) -> np.ndarray:
+        """Return the highest logit of the windows of each pair, float32 [M]."""
+        found = encode_windows(
+            self.tokenizer, firsts, seconds, max_length=self.max_length, stride=None
+        )
+        logit_W = self.logits([window for pair in found for window in pair], batch_size)
+        return np.maximum.reduceat(logit_W, np.cumsum([0, *map(len, found[:-1])]))
+
+    def _check_room(self, query: str) -> None:
+        """Raise ValueError where a query leaves no room for a document."""
+        ids = self.tokenizer.encode(replace_lone_surrogates(query), add_special_tokens=False).ids
+        template = read_template(self.tokenizer, pair=True, is_strict=False)
+        room = self.max_length - template.num_special
+        if len(ids) >= room:
+            raise ValueError(
+                f"the query has {len(ids)} tokens; this model takes {room} of a query and a "
+                "document together: shorten the query"
+            )
+
+
+def activate(logit_M: np.ndarray, activation: str) -> np.ndarray:
+    """Return the scores of logits, float32, as `heads.regression.apply_activation` does."""
+    if activation != SIGMOID:
+        return logit_M
+    return (0.5 * (1.0 + np.tanh(0.5 * logit_M))).astype(np.float32)  # exp would overflow
+
+
+def _is_pair(pairs) -> bool:
+    """Return whether a value is one pair of strings, and not a list of pairs."""
+    return isinstance(pairs, tuple | list) and len(pairs) == 2 and isinstance(pairs[0], str)
+
+
+def _checked_documents(query, documents) -> list[str]:
+    """Return the documents as a list.
+
+    Raises:
+      TypeError: the query or a document is no string.
+      ValueError: there are no documents.
+    """
+    if not isinstance(query, str):
+        raise TypeError(f"query is {query!r:.60}; expected a string")
+    if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
+        raise TypeError(f"documents is {documents!r:.60}; expected a list of strings")
+    texts = list(documents)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"document {index} is {text!r:.60}; expected a string")
+    if not texts:
+        raise ValueError("there are no documents to rank; give at least one")
+    return texts
+
+
+def _check_top_k(top_k) -> None:
+    """Raise ValueError unless a number of documents is None or at least 1."""
+    is_count = isinstance(top_k, int | np.integer) and not isinstance(top_k, bool) and top_k >= 1
+    if top_k is not None and not is_count:
+        raise ValueError(f"top_k is {top_k!r:.60}; expected None or a whole number, at least 1")
