@@ -31,7 +31,7 @@ from adapler_jax.pruning.adapler import soft_removal
 from adapler_jax.training.finished import finished_phases, read_run
 from adapler_jax.training.from_config import make_slope_schedule
 from adapler_jax.training.setup import engine_options
-from adapler_jax.training.task_data import load_data
+from adapler_jax.training.text_tasks import load_data
 from adapler_jax.weights.save import load_model
 from benchmarks.pyplot import load_pyplot
 
