@@ -83,7 +83,7 @@ def load_run(workdir, names: Sequence[str]) -> Run:
         seed=config.seed,
         directories=directories,
         models=models,
-        metric=dataset.task.metric,
+        metric=None if dataset.task.has_numbers else dataset.task.metric,
         test=test,
         train=train,
         lengths=batch_lengths(config.data.bucket_lengths, max_length),

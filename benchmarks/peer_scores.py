@@ -1,4 +1,4 @@
-"""Score the systems of `benchmarks.peers` on texts: labels, agreement, operations."""
+"""Score the systems of `benchmarks.peers` on texts: answers, agreement, operations."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ import numpy as np
 from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.evaluation.models import evaluate_model
 from adapler_jax.metrics.classification import METRICS
+from adapler_jax.metrics.ranking import kendall_tau
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.weights.save import Saved
 from benchmarks.peer_runs import Run
@@ -67,6 +68,10 @@ def _model_of(name: dict) -> tuple[str, ...]:
     return name["package"], name["method"], name["engine"]
 
 
-def _agreement(labels: np.ndarray, reference: np.ndarray | None) -> float | None:
-    """Return the fraction of equal labels; None without a reference."""
-    return None if reference is None else float(np.mean(labels == reference))
+def _agreement(answers: np.ndarray, reference: np.ndarray | None) -> float | None:
+    """Return the fraction of equal classes, or Kendall's tau of logits; None without reference."""
+    if reference is None:
+        return None
+    if answers.dtype.kind == "f":
+        return kendall_tau(answers, reference)
+    return float(np.mean(answers == reference))

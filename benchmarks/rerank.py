@@ -91,12 +91,18 @@ def _words(text: str) -> list[str]:
 
 
 def write_training(directory: pathlib.Path, collection: Collection, candidates: Candidates) -> None:
-    """Write train.jsonl and validation.jsonl; a relevant document has the label 1."""
+    """Write train.jsonl, validation.jsonl and test.jsonl; a relevant document has the label 1.
+
+    The test has the candidates of its queries alone, in their order.
+    """
     parts, rng = split_queries(list(collection.queries)), np.random.default_rng(SPLIT_SEED)
     directory.mkdir(parents=True, exist_ok=True)
-    for split in SHARES:
+    for split in parts:
         chosen = {}
         for query in parts[split]:
+            if split == "test":
+                chosen[query] = candidates.documents[query]
+                continue
             relevant = collection.relevant(query)
             others = [key for key in candidates.documents[query] if key not in relevant]
             if split == "train":

@@ -151,15 +151,23 @@ class Bench:
         ]
 
     def predict(self, texts: Texts, batch_size: int) -> list[np.ndarray]:
-        """Return each system's labels of some texts, in batches of similar length."""
+        """Return each system's answers to some texts, in batches of similar length.
+
+        An answer is a class, int64, or of a model with one output the logit, float64.
+        """
         order = np.argsort([len(tokens) for tokens in texts.tokens], kind="stable")
         predicted = []
         for system in self._systems:
-            label_E = np.zeros(len(order), np.int64)
-            for places in chunks(order, batch_size):
-                logits_BC = system.run(system.prepare(take(texts, places), batch_size))
-                label_E[places] = np.argmax(logits_BC[: len(places)], axis=-1)
-            predicted.append(label_E)
+            logits = [
+                np.asarray(system.run(system.prepare(take(texts, places), batch_size)))[
+                    : len(places)
+                ]
+                for places in chunks(order, batch_size)
+            ]
+            logits_EC = np.zeros((len(order), logits[0].shape[-1]))
+            logits_EC[order] = np.concatenate(logits)
+            has_classes = logits_EC.shape[-1] > 1
+            predicted.append(np.argmax(logits_EC, axis=-1) if has_classes else logits_EC[:, 0])
         return predicted
 
     def prepare(self, batches: Sequence[Texts]) -> None:

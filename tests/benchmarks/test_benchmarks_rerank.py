@@ -43,6 +43,8 @@ def test_training_pairs_are_the_relevant_documents_and_others(tmp_path):
     assert labels == [1.0, 1.0] + [0.0] * rerank.NUM_NEGATIVES
     parts = rerank.split_queries(list(QUERIES))
     test = {QUERIES[query] for query in parts["test"]}
+    tested = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
+    assert len(tested) == 8 * 24 and {row["query"] for row in tested} == test
     assert not test & {row["query"] for row in rows}
     pairs = rerank.pairs_to_compress(COLLECTION, CANDIDATES)
     assert len(pairs) == 12 * 24 and not test & {query for query, _ in pairs}
