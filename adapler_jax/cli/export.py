@@ -27,6 +27,7 @@ from adapler_jax.inference.engine import AUTO
 from adapler_jax.io.terminal import one_line, print_note
 from adapler_jax.serving.texts import read_texts
 from adapler_jax.types import COMPUTE_DTYPES
+from adapler_jax.weights.save import head_name_of
 
 JAX = "jax"
 FLAGS = flags.FlagValues()
@@ -117,7 +118,8 @@ def main() -> None:
             label_column=_LABEL.value,
             log=print_note,
         )
-        checked_labels(_MODEL.value, data.texts, data.labels)
+        if head_name_of(_MODEL.value) != "regression":
+            checked_labels(_MODEL.value, data.texts, data.labels)
     for path in _export():
         files = {path, path.with_suffix(WEIGHTS_SUFFIX)} if _FORMAT.value == OPENVINO else {path}
         num_bytes = sum(file.stat().st_size for file in files)

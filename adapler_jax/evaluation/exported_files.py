@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +17,14 @@ from adapler_jax.export.onnx.export import (
     file_name,
     this_processor,
 )
-from adapler_jax.export.onnx.measurements import BATCH_SIZE, Measurement, record
+from adapler_jax.export.onnx.measurements import BATCH_SIZE, TAU, Measurement, record
 from adapler_jax.export.onnx.settings import OPENVINO, file_digests
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.reranker import Reranker
 from adapler_jax.io.provenance import cpu_name
 from adapler_jax.metrics.classification import decide
+from adapler_jax.metrics.ranking import compare_orders, query_numbers
+from adapler_jax.weights.save import head_name_of
 
 NUM_SINGLE, NUM_BATCHED = 64, 256  # texts that are timed, one at a time and in batches
 NUM_ROUNDS = 3  # whose median counts
@@ -42,7 +46,7 @@ def measure_export(
     Args:
       path: of the file.
       texts: of the task, or pairs.
-      labels: of the texts, names or numbers of classes, for the accuracy.
+      labels: of the texts, names or numbers of classes, for the accuracy; not for a reranker.
       dtype: of the products' operands in OpenVINO, as in `onnx.Classifier.load`.
       log: receives notes.
 
@@ -53,23 +57,22 @@ def measure_export(
     path = Path(path).expanduser().absolute()
     engine = engine_of(path)
     directory = path.parent.parent
-    label_M = checked_labels(directory, texts, labels)
+    ranks = head_name_of(directory) == "regression"
+    label_M = None if ranks else checked_labels(directory, texts, labels)
     _check_processor(path)
-    exported = onnx.Classifier.load(directory, engine=engine, file_name=path.name, dtype=dtype)
+    exported_class = onnx.Reranker if ranks else onnx.Classifier
+    exported = exported_class.load(directory, engine=engine, file_name=path.name, dtype=dtype)
     log(f"comparing {path.name} with the library on {len(texts):,} texts")
-    library = Classifier.load(directory)
-    found_M, expected_M = (
-        decide(model.predict_probs(texts), exported.threshold) for model in (exported, library)
-    )
-    accuracies: list[float | None] = [None, None]
-    if label_M is not None:
-        accuracies = [float(np.mean(number_M == label_M)) for number_M in (found_M, expected_M)]
-    milliseconds, sentences_per_s = _speed(exported, texts)
+    predict: Callable
+    if isinstance(exported, onnx.Reranker):
+        compared, predict = _compare_orders(exported, directory, texts), exported.predict
+    else:
+        compared = _compare_labels(exported, directory, texts, label_M)
+        predict = exported.predict_probs
+    milliseconds, sentences_per_s = _speed(predict, texts)
     found = Measurement(
         num_texts=len(texts),
-        agreement=float(np.mean(found_M == expected_M)),
-        accuracy=accuracies[0],
-        library_accuracy=accuracies[1],
+        **compared,
         milliseconds=milliseconds,
         sentences_per_s=sentences_per_s,
         device=cpu_name(),
@@ -78,6 +81,50 @@ def measure_export(
     )
     record(path, found, dtype=dtype if engine == OPENVINO else "", log=log)
     return found
+
+
+def _compare_labels(
+    exported: onnx.Classifier, directory: Path, texts: Sequence, label_M: np.ndarray | None
+) -> dict[str, Any]:
+    """Return agreement and accuracies of an exported classifier, fields of `Measurement`."""
+    found_M, expected_M = (
+        decide(model.predict_probs(texts), exported.threshold)
+        for model in (exported, Classifier.load(directory))
+    )
+    accuracies: list[float | None] = [None, None]
+    if label_M is not None:
+        accuracies = [float(np.mean(number_M == label_M)) for number_M in (found_M, expected_M)]
+    return {
+        "agreement": float(np.mean(found_M == expected_M)),
+        "accuracy": accuracies[0],
+        "library_accuracy": accuracies[1],
+    }
+
+
+def _compare_orders(
+    exported: onnx.Reranker, directory: Path, pairs: Sequence[Any]
+) -> dict[str, Any]:
+    """Return the agreement of an exported reranker, fields of `Measurement`.
+
+    Raises:
+      ValueError: there are fewer than two pairs, or single texts.
+    """
+    if len(pairs) < 2 or any(isinstance(pair, str) for pair in pairs):
+        raise ValueError(
+            "orders are compared on two pairs of a query and a document or more; of a file name "
+            "two columns, as --column=query,document"
+        )
+    found_M, expected_M = (
+        model.predict(pairs, activation="identity")
+        for model in (exported, Reranker.load(directory))
+    )
+    tau_G = compare_orders(found_M, expected_M, query_numbers(pairs)).tau_G
+    return {
+        "agreement": float(np.mean(tau_G)),
+        "accuracy": None,
+        "library_accuracy": None,
+        "measure": TAU,
+    }
 
 
 def engine_of(path: Path) -> str:
@@ -104,17 +151,17 @@ def _check_processor(path: Path) -> None:
             )
 
 
-def _speed(exported: onnx.Classifier, texts: Sequence) -> tuple[float, float]:
+def _speed(predict: Callable, texts: Sequence) -> tuple[float, float]:
     """Return the milliseconds of one text and the texts a second in batches."""
     order = np.random.default_rng(0).permutation(len(texts)).tolist()
     singles = [[texts[row]] for row in order[:NUM_SINGLE]]
     many = [texts[row] for row in order[:NUM_BATCHED]]
-    exported.predict_probs(singles[0])
+    predict(singles[0])
 
     def seconds(call: Sequence) -> float:
         """Return the seconds of a call."""
         start = time.perf_counter()
-        exported.predict_probs(call, batch_size=BATCH_SIZE)
+        predict(call, batch_size=BATCH_SIZE)
         return time.perf_counter() - start
 
     single_s = np.median([[seconds(call) for call in singles] for _ in range(NUM_ROUNDS)])

@@ -10,7 +10,7 @@ relevant document. Kendall's tau compares with any numbers, as the scores of ano
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -101,6 +101,13 @@ def rows_of_groups(group_B) -> list[np.ndarray]:
     order_B = np.argsort(group_B, kind="stable")
     ends = np.flatnonzero(np.diff(group_B[order_B])) + 1
     return [rows for rows in np.split(order_B, ends) if len(rows)]
+
+
+def query_numbers(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Return the number of the query of each pair; one for all where no query has two documents."""
+    number_of: dict[str, int] = {}
+    number_E = np.array([number_of.setdefault(first, len(number_of)) for first, _ in pairs])
+    return number_E if len(number_of) < len(pairs) else np.zeros_like(number_E)
 
 
 def query_scores(metric: str, score_B, gain_B, group_B) -> dict[int, float]:

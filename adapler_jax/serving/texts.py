@@ -4,7 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from adapler_jax.io.messages import listed
-from adapler_jax.serving.prediction_inputs import CLASSES, input_kind, open_input, usual_of
+from adapler_jax.serving.prediction_inputs import (
+    CLASSES,
+    SCORES,
+    input_kind,
+    open_input,
+    use_of,
+    usual_of,
+)
 from adapler_jax.serving.streams import read_windows, usual_columns
 
 
@@ -26,8 +33,8 @@ def read_texts(
     """Return the texts, or pairs of texts, of a file.
 
     Args:
-      model: directory of a saved classifier, whose task names the columns to look for; None for
-        columns that are called text or sentence.
+      model: directory of a saved classifier or reranker, whose task names the columns to look
+        for; None for columns that are called text or sentence.
       source: a file, or "-" for standard input.
       columns: one column of texts, two of pairs; empty for the usual ones.
       label_column: column of labels; empty for texts without labels.
@@ -38,7 +45,9 @@ def read_texts(
       OSError: the file cannot be read.
     """
     kind = input_kind(source, None, columns, has_format=False)
-    usual = usual_columns(None) if model is None else usual_of(model, CLASSES)
+    usual = usual_columns(None)
+    if model is not None:
+        usual = usual_of(model, SCORES if use_of(model) == SCORES else CLASSES)
     where = "standard input" if source == "-" else source
     if label_column and kind == "txt":
         raise ValueError(f"text lines have no columns, so no column {label_column} of labels")

@@ -19,7 +19,7 @@ from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_tr
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.io.heartbeat import Heartbeat, watch
 from adapler_jax.metrics.differences import mean_difference_error
-from adapler_jax.metrics.ranking import compare_orders
+from adapler_jax.metrics.ranking import compare_orders, query_numbers
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.training.workdir import target_name
 from adapler_jax.types import Batch
@@ -214,10 +214,3 @@ class Judge:
         return Rung(
             name, directory, speedup, orders.tau_G, "Kendall's tau", orders.mean_top10_overlap
         )
-
-
-def query_numbers(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-    """Return the number of the query of each pair; one for all where no query has two documents."""
-    number_of: dict[str, int] = {}
-    number_E = np.array([number_of.setdefault(first, len(number_of)) for first, _ in pairs])
-    return number_E if len(number_of) < len(pairs) else np.zeros_like(number_E)

@@ -9,7 +9,7 @@ import adapler_jax
 from adapler_jax import onnx
 from adapler_jax.evaluation import exported_files
 from adapler_jax.export.onnx.measurements import Measurement
-from adapler_jax.heads import SPAN
+from adapler_jax.heads import SPAN, regression
 from adapler_jax.inference.classifier import Classifier
 from tests.export.onnx_models import save_tiny
 
@@ -161,3 +161,51 @@ def test_damaged_numbers_are_written_anew(model_dir):
         adapler_jax.export_onnx(model_dir)
         adapler_jax.measure_export(path, TEXTS)
         assert list(rows_of(model_dir)) == ["onnx/model.onnx"]
+
+
+PAIRS = [(query, text) for query in ("w1 w2", "w3") for text in TEXTS[:6]]
+
+
+@pytest.fixture(name="reranker_dir")
+def _reranker_dir(tmp_path):
+    return save_tiny(tmp_path / "reranker", "adapler", head=regression(), max_length=14)
+
+
+def test_the_order_of_a_reranker_is_compared(reranker_dir, monkeypatch):
+    path = adapler_jax.export_onnx(reranker_dir)
+    found = adapler_jax.measure_export(path, PAIRS)
+    assert found.agreement == pytest.approx(1.0) and found.measure == "Kendall's tau"
+    assert found.accuracy is None
+    assert found.sentence().startswith("Kendall's tau with the library's order of 12 pairs is 1.0")
+    card = card_of(reranker_dir)
+    assert (
+        "| file | texts | Kendall's tau |" in card and "| onnx/model.onnx | 12 | 100.00% |" in card
+    )
+
+    def turn(self, pairs, **options):
+        """Return the opposite order of the second query's documents."""
+        score_M = predict(self, pairs, **options)
+        score_M[6:] *= -1.0
+        return score_M
+
+    predict = onnx.Reranker.predict
+    monkeypatch.setattr(onnx.Reranker, "predict", turn)
+    assert adapler_jax.measure_export(path, PAIRS).agreement == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_reranker_is_compared_on_pairs(reranker_dir):
+    path = adapler_jax.export_onnx(reranker_dir)
+    for texts in (TEXTS, PAIRS[:1], []):
+        with pytest.raises(ValueError, match="orders are compared on two pairs of a query"):
+            adapler_jax.measure_export(path, texts)
+
+
+def test_numbers_of_an_earlier_release_are_kept(model_dir):
+    path = adapler_jax.export_onnx(model_dir)
+    adapler_jax.measure_export(path, TEXTS)
+    rows = rows_of(model_dir)
+    (row,) = rows.values()
+    del row["measure"]
+    (model_dir / "exports.json").write_text(json.dumps({"onnx/other.onnx": row}))
+    adapler_jax.measure_export(path, TEXTS)
+    assert rows_of(model_dir).keys() == {"onnx/model.onnx", "onnx/other.onnx"}

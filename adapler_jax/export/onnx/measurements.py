@@ -13,12 +13,13 @@ from adapler_jax.weights.card import EXPORT, set_card_part
 from adapler_jax.weights.config import EXPORTS_FILE, read_json
 
 BATCH_SIZE = 32  # of the timed batches
+EQUAL_LABELS, TAU = "equal labels", "Kendall's tau"  # with the library's model in float32
 SECTION = """## Exported files
 
 Compared with this library's model in float32. Times are on all cores of the device and include the
 tokenization.
 
-| file | texts | equal labels | accuracy | one text | batches of {batch_size} | device |
+| file | texts | {measure} | accuracy | one text | batches of {batch_size} | device |
 |---|---|---|---|---|---|---|
 {rows}"""
 
@@ -28,7 +29,7 @@ class Measurement:
     """Labels and seconds of an exported file on some texts."""
 
     num_texts: int
-    agreement: float  # share of texts with the label of the library's model in float32
+    agreement: float  # `measure`, of 1
     accuracy: float | None  # None without labels
     library_accuracy: float | None  # of the library's model
     milliseconds: float  # of one text, the median
@@ -36,6 +37,8 @@ class Measurement:
     device: str
     engine: str  # with its version
     digests: dict[str, str]  # of the model's files that the export took settings from
+    # EQUAL_LABELS: share of texts. TAU of the scores of each query's documents, mean over queries.
+    measure: str = EQUAL_LABELS
 
     def sentence(self) -> str:
         """Return the numbers in words."""
@@ -45,9 +48,14 @@ class Measurement:
                 f", accuracy {100 * self.accuracy:.1f}% (library "
                 f"{100 * self.library_accuracy:.1f}%)"
             )
+        if self.measure == TAU:
+            found = f"Kendall's tau with the library's order of {self.num_texts:,} pairs is "
+            found += f"{self.agreement:.4f}"
+        else:
+            found = f"{100 * self.agreement:.2f}% of {self.num_texts:,} texts have the library's "
+            found += f"label{scores}"
         return (
-            f"{100 * self.agreement:.2f}% of {self.num_texts:,} texts have the library's label"
-            f"{scores}; {self.milliseconds:.1f} ms a text, {self.sentences_per_s:.0f} texts a "
+            f"{found}; {self.milliseconds:.1f} ms a text, {self.sentences_per_s:.0f} texts a "
             f"second in batches of {BATCH_SIZE}"
         )
 
@@ -105,7 +113,8 @@ def record(
         contents = {name: dataclasses.asdict(row) for name, row in rows.items()}
         replace_text(file, json.dumps(contents, indent=1) + "\n")
         lines = [row.line(name) for name, row in rows.items()]
-        text = SECTION.format(batch_size=BATCH_SIZE, rows="\n".join(lines))
+        measure = next(iter(rows.values())).measure  # one head has one
+        text = SECTION.format(batch_size=BATCH_SIZE, measure=measure, rows="\n".join(lines))
     else:
         remove_file(file)
     set_card_part(directory, text, part=EXPORT, log=log)
@@ -123,5 +132,5 @@ def _read(file: Path) -> dict[str, Measurement]:
     return {
         name: Measurement(**row)
         for name, row in rows.items()
-        if isinstance(row, dict) and set(row) == fields
+        if isinstance(row, dict) and fields - {"measure"} <= set(row) <= fields
     }
