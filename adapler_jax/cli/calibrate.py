@@ -30,6 +30,7 @@ from adapler_jax.inference.calibration import MODES, THRESHOLDS, Calibration
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.texts import read_texts
 from adapler_jax.types import COMPUTE_DTYPES
+from adapler_jax.weights.save import head_name_of
 
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
@@ -67,6 +68,8 @@ _DTYPE = flags.DEFINE_enum(
 
 def main() -> None:
     """Calibrate, and print a line for each budget."""
+    if head_name_of(_MODEL.value) == "regression":
+        raise ValueError(f"{_MODEL.value} is a reranker, which takes no budgets")
     data = read_texts(
         _MODEL.value,
         _DATA.value,

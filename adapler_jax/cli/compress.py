@@ -70,6 +70,12 @@ _LABEL = flags.DEFINE_string(
     "column of labels of a table, for scores and --max_drop; no training sees it",
     flag_values=FLAGS,
 )
+_PROTECTS = flags.DEFINE_bool(
+    "protects_query",
+    False,
+    "of a reranker: drop no token of the query, only tokens of the document",
+    flag_values=FLAGS,
+)
 _PROMISE = define_promise(FLAGS)
 _LATENCY = define_latency(FLAGS)
 _LENGTH = flags.DEFINE_integer(
@@ -94,6 +100,7 @@ def main() -> None:
         promise=_PROMISE(),
         labels=data.labels,
         more_texts=more,
+        protects_query=_PROTECTS.value,
         max_length=_LENGTH.value,
     )
     found = compress(_MODEL.value, data.texts, _OUT.value, options=options, log=print_note)

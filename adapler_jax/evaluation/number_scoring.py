@@ -8,6 +8,7 @@ Shape letters:
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.evaluation.scoring import paired_error
@@ -18,6 +19,7 @@ from adapler_jax.metrics.ranking import (
     QUERY_METRICS,
     check_number_metric,
     compare_orders,
+    kendall_tau,
     query_scores,
 )
 from adapler_jax.types import Batch
@@ -43,16 +45,28 @@ class NumberScorer:
 
     def add(self, logits: Any, batch: Batch, is_real_B: np.ndarray) -> None:
         """Add a batch; logits: [B, 1]."""
-        number_B = np.asarray(apply_activation(logits, self._activation))[:, 0]
-        columns = number_B, np.asarray(batch.label_B), np.asarray(batch.example_id_B)
-        number_B, label_B, id_B = (column[is_real_B] for column in columns)
-        self._parts.append((number_B, label_B, id_B))
+        logit_B = np.asarray(logits)[:, 0]
+        columns = logit_B, np.asarray(batch.label_B), np.asarray(batch.example_id_B)
+        logit_B, label_B, id_B = (column[is_real_B] for column in columns)
+        self._parts.append((logit_B, label_B, id_B))
 
     def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return numbers, labels and example ids of all batches, in the order of the ids."""
-        number_E, label_E, id_E = (np.concatenate(column) for column in zip(*self._parts))
+        """Return logits, labels and example ids of all batches, in the order of the ids.
+
+        Orders are of logits: different logits may have equal numbers.
+        """
+        logit_E, label_E, id_E = (np.concatenate(column) for column in zip(*self._parts))
         order_E = np.argsort(id_E)
-        return number_E[order_E], label_E[order_E], id_E[order_E]
+        return logit_E[order_E], label_E[order_E], id_E[order_E]
+
+    def _numbers(self, logit_E: np.ndarray) -> np.ndarray:
+        """Return the numbers of logits, float64 [E]."""
+        return np.asarray(apply_activation(jnp.asarray(logit_E), self._activation), np.float64)
+
+    def _correlate(self, logit_E: np.ndarray, label_E: np.ndarray) -> float:
+        """Return the metric of CORRELATIONS."""
+        is_ranked = self._metric == "spearman"
+        return CORRELATIONS[self._metric](logit_E if is_ranked else self._numbers(logit_E), label_E)
 
     def scores(self) -> dict[str, float]:
         """Return `score`, and `mse`, the mean squared error.
@@ -60,18 +74,18 @@ class NumberScorer:
         Raises:
           ValueError: a number is not finite, or no query has a relevant document.
         """
-        number_E, label_E, id_E = self._columns()
-        wrong_E = ~np.isfinite(number_E)
+        logit_E, label_E, id_E = self._columns()
+        wrong_E = ~np.isfinite(logit_E)
         if wrong_E.any():
             raise ValueError(
                 f"the model gives {np.sum(wrong_E)} of {len(wrong_E)} texts scores that are not "
                 "numbers; its weights are damaged or training diverged: train again with a lower "
                 "learning rate"
             )
-        error = float(np.mean((number_E.astype(np.float64) - label_E) ** 2))
+        error = float(np.mean((self._numbers(logit_E) - label_E) ** 2))
         if self._metric in CORRELATIONS:
-            return {"score": CORRELATIONS[self._metric](number_E, label_E), "mse": error}
-        found = query_scores(self._metric, number_E, label_E, self._group_E[id_E])
+            return {"score": self._correlate(logit_E, label_E), "mse": error}
+        found = query_scores(self._metric, logit_E, label_E, self._group_E[id_E])
         if not found:
             raise ValueError(
                 f"no query has documents whose labels rank them, so {self._metric} is not defined; "
@@ -81,10 +95,10 @@ class NumberScorer:
 
     def example_scores(self) -> Mapping[int, float]:
         """Return the metric by the number of the query; for a correlation minus squared errors."""
-        number_E, label_E, id_E = self._columns()
+        logit_E, label_E, id_E = self._columns()
         if self._metric in QUERY_METRICS:
-            return query_scores(self._metric, number_E, label_E, self._group_E[id_E])
-        error_E = (number_E.astype(np.float64) - label_E) ** 2
+            return query_scores(self._metric, logit_E, label_E, self._group_E[id_E])
+        error_E = (self._numbers(logit_E) - label_E) ** 2
         return dict(zip(id_E.tolist(), (-error_E).tolist()))
 
     def difference_se(self, other: "NumberScorer") -> float | None:
@@ -97,14 +111,28 @@ class NumberScorer:
         """
         if self._metric in QUERY_METRICS:
             return paired_error(self.example_scores(), other.example_scores())
-        number_E, label_E, id_E = self._columns()
+        logit_E, other_E, label_E, _ = self._paired(other)
+        return number_difference_error(self._correlate, label_E, logit_E, other_E)
+
+    def agreement(self, other: "NumberScorer") -> dict[str, float]:
+        """Return `kendall_tau` and `top10_overlap` with another model, means over queries.
+
+        For correlations there is one tau, over all examples.
+
+        Raises:
+          ValueError: the other model has other examples.
+        """
+        logit_E, other_E, _, id_E = self._paired(other)
+        if self._metric in CORRELATIONS:
+            return {"kendall_tau": kendall_tau(logit_E, other_E)}
+        return compare_orders(logit_E, other_E, self._group_E[id_E]).means()
+
+    def _paired(
+        self, other: "NumberScorer"
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return the logits of both models, the labels and the ids, in the order of the ids."""
+        logit_E, label_E, id_E = self._columns()
         other_E, _, other_id_E = other._columns()
         if not np.array_equal(id_E, other_id_E):
             raise ValueError("two models have scores of different texts; score the same split")
-        return number_difference_error(CORRELATIONS[self._metric], label_E, number_E, other_E)
-
-    def agreement(self, other: "NumberScorer") -> dict[str, float]:
-        """Return `kendall_tau` and `top10_overlap` with another model, as `Orders.means` does."""
-        number_E, _, id_E = self._columns()
-        orders = compare_orders(number_E, other._columns()[0], self._group_E[id_E])
-        return orders.means()
+        return logit_E, other_E, label_E, id_E

@@ -57,14 +57,23 @@ def entering_shares(kept_J: np.ndarray) -> np.ndarray:
 
 
 def share_counts(
-    pruner: Pruner, share_J: np.ndarray, length_E: np.ndarray, num_layers: int
+    pruner: Pruner,
+    share_J: np.ndarray,
+    length_E: np.ndarray,
+    num_layers: int,
+    *,
+    protected_E: np.ndarray | int = 0,
 ) -> np.ndarray:
-    """Return the tokens that each layer runs on, int64 [N, E]; lengths alone decide them."""
+    """Return the tokens that each layer runs on, int64 [N, E].
+
+    Lengths decide them, and the number of protected tokens, which stay.
+    """
     share_of = {site.layer: share for site, share in zip(pruner.sites, share_J, strict=True)}
     counts, count_E = [], np.asarray(length_E)
     for layer in range(num_layers):
         if layer in share_of:
             count_E = np.asarray(kept_counts(count_E, share_of[layer])).astype(np.int64)
+            count_E = np.maximum(count_E, protected_E)
         counts.append(count_E)
     return np.stack(counts)
 
@@ -77,8 +86,18 @@ def solve_shares(
     *,
     speedup: float,
     steepness: float = 1.0,
+    protected_E: np.ndarray | int = 0,
 ) -> np.ndarray:
     """Return the shares of each site that give texts of these lengths a FLOPs speedup.
+
+    Args:
+      params: of the whole model.
+      config: of the encoder.
+      pruner: of the model.
+      length_E: int, tokens of each text.
+      speedup: FLOPs speedup on true tokens.
+      steepness: of `share_profile`.
+      protected_E: int, tokens of each text that are never dropped.
 
     Raises:
       OutOfReachError: no share reaches the speedup.
@@ -88,7 +107,9 @@ def solve_shares(
     def speedup_of(share: float) -> float:
         """Return the FLOPs speedup with a share."""
         share_J = share_profile(pruner, config, share, steepness=steepness)
-        count_NE = share_counts(pruner, share_J, length_E, config.num_layers)
+        count_NE = share_counts(
+            pruner, share_J, length_E, config.num_layers, protected_E=protected_E
+        )
         return true_speedup(params, config, pruner, length_E, count_NE)
 
     if not (np.isfinite(speedup) and speedup >= 1.0):

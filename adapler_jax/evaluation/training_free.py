@@ -70,22 +70,36 @@ def prune_without_training(
         if saliency_V is None:
             saliency_V = vocabulary_saliency(params, config, batches, head=head, dtype=dtype)
         found["saliency_JV"] = jnp.asarray(saliency_V)[None]
-    params, length_E = params | {"pruner": found}, lengths_of(batches)
-
-    def with_shares(steepness: float) -> Params:
-        """Return the model with the shares of one profile."""
-        share_J = solve_shares(
-            params, config, pruner, length_E, speedup=speedup, steepness=steepness
-        )
-        return params | {"pruner": found | {"share_J": jnp.asarray(share_J)}}
-
+    params = params | {"pruner": found}
+    solve = functools.partial(
+        solve_shares,
+        params,
+        config,
+        pruner,
+        lengths_of(batches),
+        speedup=speedup,
+        protected_E=protected_counts(head, batches),
+    )
     num_running = len(for_first_token(pruner, config).sites)
-    tried = [with_shares(steepness) for steepness in STEEPNESS[:num_running]]
+    shares = [jnp.asarray(solve(steepness=value)) for value in STEEPNESS[:num_running]]
+    tried = [params | {"pruner": found | {"share_J": share_J}} for share_J in shares]
     if len(tried) == 1:
         return tried[0], pruner
     run = functools.partial(run_sample, config=config, batches=batches, head=head, dtype=dtype)
     full_EC = run(params, keep_all())
     return min(tried, key=lambda params: distance(head, run(params, pruner), full_EC)), pruner
+
+
+def protected_counts(head: Head, batches: Sequence[Batch]) -> np.ndarray | int:
+    """Return the protected tokens of every real example, int64 [E]; 0 where there are none."""
+    counts = []
+    for batch in batches:
+        protected_BL = head.protected_tokens(batch)
+        if protected_BL is None:
+            return 0
+        is_real_B = np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
+        counts.append(np.asarray(protected_BL).sum(axis=1, dtype=np.int64)[is_real_B])
+    return np.concatenate(counts)
 
 
 def run_sample(

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from adapler_jax.heads.base import Head, get_teacher_logits
+from adapler_jax.heads.base import Head, get_teacher_logits, no_protected_tokens
 from adapler_jax.heads.classification import classifier_flops, classify, init_classifier
 from adapler_jax.types import Array, Batch
 
@@ -54,23 +54,29 @@ def apply_activation(logit_X: Array, activation: str) -> Array:
     return jax.nn.sigmoid(logit_X) if activation == SIGMOID else logit_X
 
 
-def regression(activation: str = IDENTITY) -> Head:
+def protect_first_text(batch: Batch) -> Array:
+    """Return the tokens of the first text with [CLS] and its [SEP], bool [B, L]."""
+    return batch.valid_BL & (batch.segment_BL == 0)
+
+
+def regression(activation: str = IDENTITY, protects_query: bool = False) -> Head:
     """Return the head for one number.
 
     Args:
       activation: from the logit to the number: "identity", or "sigmoid" for numbers in [0, 1].
+      protects_query: the tokens of a pair's first text, segment 0, are never dropped.
 
     Raises:
       ValueError: there is no such activation.
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation is {activation!r:.60}; expected {' or '.join(ACTIVATIONS)}")
-    return _regression(activation)
+    return _regression(activation, protects_query)
 
 
 # one object for equal arguments in any form, so that compiled programs are found again
 @functools.cache
-def _regression(activation: str) -> Head:
+def _regression(activation: str, protects_query: bool) -> Head:
     """Return the head of `regression`."""
     return Head(
         name="regression",
@@ -82,5 +88,6 @@ def _regression(activation: str) -> Head:
         accuracy_fn=functools.partial(regression_accuracy, activation=activation),
         flops=classifier_flops,
         logits_shape=lambda config, length, num_classes: (1,),
-        factory_kwargs=(("activation", activation),),
+        protected_tokens=protect_first_text if protects_query else no_protected_tokens,
+        factory_kwargs=(("activation", activation), ("protects_query", protects_query)),
     )

@@ -69,11 +69,13 @@ def encode_windows(
     *,
     max_length: int,
     stride: int | None,
+    part: int | None = None,
 ) -> list[list[Encoded]]:
     """Tokenize whole texts, or pairs of texts, and split them into windows.
 
-    Of a pair, the longer text is split. Each window has the whole shorter text as well. If the
-    shorter text has more tokens than half of the room, it is cut there, and `is_cut` is True.
+    Of a pair, the longer text is split, or a named one. Each window has the whole other text as
+    well. If a shorter text has more tokens than half of the room, it is cut there, and `is_cut` is
+    True. The text next to a named one is cut only where it fills the room.
 
     Args:
       core: from `load_core`.
@@ -82,6 +84,7 @@ def encode_windows(
       max_length: tokens of a window, special tokens included.
       stride: tokens from the start of a window to the start of the next, at most the room for
         text; None for half of the room.
+      part: of a pair that is split, 0 or 1; None for the longer one.
 
     Returns:
       One or more windows of each text. The last one ends with the text; each has all words.
@@ -104,7 +107,7 @@ def encode_windows(
     pieces = [encode_all(core, part, with_offsets=True) for part in parts]
     examples = zip(zip(*parts, strict=True), zip(*pieces, strict=True), strict=True)
     return [
-        list(_windows(template, found, tokens, room=room, stride=stride))
+        list(_windows(template, found, tokens, room=room, stride=stride, part=part))
         for found, tokens in examples
     ]
 
@@ -116,16 +119,21 @@ def _windows(
     *,
     room: int,
     stride: int | None,
+    part: int | None,
 ) -> Iterator[Encoded]:
     """Yield the windows of one text or pair."""
     lengths = [len(part.ids) for part in pieces]
-    longer = int(np.argmax(lengths))
-    num_shorter = min(*lengths, room // 2) if len(pieces) > 1 else 0
+    longer = int(np.argmax(lengths)) if part is None else part
+    num_shorter = 0
+    if len(pieces) > 1:
+        num_shorter = lengths[1 - longer]
+        if num_shorter > room // 2 and (part is None or num_shorter >= room):
+            num_shorter = room // 2
     space = room - num_shorter
     step = min(stride or max(1, space // 2), space)
     num_steps = max(0, -((space - lengths[longer]) // step))
     words, numbers = number_words(texts, pieces)
-    is_cut = len(pieces) > 1 and num_shorter < min(lengths)
+    is_cut = len(pieces) > 1 and num_shorter < lengths[1 - longer]
     for start in range(0, (num_steps + 1) * step, step):
         slices = [slice(0, num_shorter)] * len(pieces)
         slices[longer] = slice(start, start + space)

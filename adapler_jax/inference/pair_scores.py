@@ -6,7 +6,7 @@ Shape letters:
     W windows of all pairs
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization.templates import read_template
 from adapler_jax.inference.long_texts import encode_windows
-from adapler_jax.inference.texts import check_batch_size, split_pairs
+from adapler_jax.inference.texts import PAIR_KEYS, check_batch_size, split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens
 
 IDENTITY, SIGMOID = "identity", "sigmoid"
@@ -65,8 +65,9 @@ class PairScorer:
             text_pair. A single pair of strings has a single score.
           batch_size: pairs in a batch.
           activation: from the logit to the score, "identity" or "sigmoid"; None for the model's.
-          long_documents: "truncate" cuts long pairs. "best_window" reads the longer text of such a
-            pair in windows that overlap by half, and returns the highest score.
+          long_documents: "truncate" cuts long pairs. "best_window" reads the second text of such a
+            pair in windows that overlap by half, each with the whole first text, and returns the
+            highest score.
 
         Returns:
           Scores, float32 [pairs], in the order of the pairs; a number for a single pair.
@@ -75,27 +76,12 @@ class PairScorer:
           TypeError: an entry is no pair of strings.
           ValueError: an argument has another value.
         """
-        check_batch_size(batch_size)
-        activation = self.activation if activation is None else activation
-        for name, value, known in (
-            ("activation", activation, ACTIVATIONS),
-            ("long_documents", long_documents, LONG_DOCUMENT_MODES),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r:.60}; expected {' or '.join(known)}")
+        activation = self._checked(activation, long_documents, batch_size)
         is_single = _is_pair(pairs)
-        firsts, seconds = split_pairs([pairs] if is_single else pairs)
-        if firsts and seconds is None:
-            raise TypeError(
-                f"text 0 is {firsts[0]!r:.60}; expected pairs of a query and a document"
-            )
-        if not firsts:
-            return np.zeros(0, np.float32)
-        if long_documents == TRUNCATE:
-            logit_M = self.logits(self._encode(firsts, seconds), batch_size)
-        else:
-            logit_M = self._best_windows(firsts, seconds, batch_size)
-        score_M = activate(logit_M, activation)
+        firsts, seconds = split_given_pairs([pairs] if is_single else pairs)
+        score_M = activate(
+            self._pair_logits(firsts, seconds, batch_size, long_documents), activation
+        )
         return score_M[0] if is_single else score_M
 
     def rank(
@@ -133,19 +119,39 @@ class PairScorer:
         texts = _checked_documents(query, documents)
         _check_top_k(top_k)
         self._check_room(query)
-        score_M = self.predict(
-            [(query, text) for text in texts],
-            batch_size=batch_size,
-            activation=activation,
-            long_documents=long_documents,
-        )
+        activation = self._checked(activation, long_documents, batch_size)
+        logit_M = self._pair_logits([query] * len(texts), texts, batch_size, long_documents)
+        score_M = activate(logit_M, activation)
         ranked = []
-        for row in np.argsort(-score_M, kind="stable")[:top_k].tolist():
+        # Different logits may have equal scores.
+        for row in np.argsort(-logit_M, kind="stable")[:top_k].tolist():
             found = Ranked(corpus_id=row, score=float(score_M[row]))
             if return_documents:
                 found["text"] = texts[row]
             ranked.append(found)
         return ranked
+
+    def _checked(self, activation: str | None, long_documents: str, batch_size: int) -> str:
+        """Return the activation; raise for a wrong argument of `predict`."""
+        check_batch_size(batch_size)
+        activation = self.activation if activation is None else activation
+        for name, value, known in (
+            ("activation", activation, ACTIVATIONS),
+            ("long_documents", long_documents, LONG_DOCUMENT_MODES),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r:.60}; expected {' or '.join(known)}")
+        return activation
+
+    def _pair_logits(
+        self, firsts: list[str], seconds: list[str], batch_size: int, long_documents: str
+    ) -> np.ndarray:
+        """Return the logit of each pair, float32 [M]."""
+        if not firsts:
+            return np.zeros(0, np.float32)
+        if long_documents == TRUNCATE:
+            return self.logits(self._encode(firsts, seconds), batch_size)
+        return self._best_windows(firsts, seconds, batch_size)
 
     def encode_tokens(self, pairs: Pairs) -> list[Tokens]:
         """Tokenize pairs, cut to the model's length.
@@ -170,7 +176,7 @@ class PairScorer:
     ) -> np.ndarray:
         """Return the highest logit of the windows of each pair, float32 [M]."""
         found = encode_windows(
-            self.tokenizer, firsts, seconds, max_length=self.max_length, stride=None
+            self.tokenizer, firsts, seconds, max_length=self.max_length, stride=None, part=1
         )
         logit_W = self.logits([window for pair in found for window in pair], batch_size)
         return np.maximum.reduceat(logit_W, np.cumsum([0, *map(len, found[:-1])]))
@@ -191,12 +197,38 @@ def activate(logit_M: np.ndarray, activation: str) -> np.ndarray:
     """Return the scores of logits, float32, as `heads.regression.apply_activation` does."""
     if activation != SIGMOID:
         return logit_M
-    return (0.5 * (1.0 + np.tanh(0.5 * logit_M))).astype(np.float32)  # exp would overflow
+    small_M = np.exp(-np.abs(logit_M))  # never overflows, and keeps the order of low scores
+    return np.where(logit_M < 0, small_M, 1.0) / (1.0 + small_M)
+
+
+def split_given_pairs(pairs) -> tuple[list[str], list[str]]:
+    """Return first and second texts of pairs.
+
+    Raises:
+      TypeError: an entry is no pair of strings, or a table is given.
+    """
+    if _is_table(pairs):
+        raise TypeError(
+            "pairs are a list, not a table; give two columns of it, as "
+            "zip(table['query'], table['document'])"
+        )
+    firsts, seconds = split_pairs(pairs)
+    if firsts and seconds is None:
+        raise TypeError(f"text 0 is {firsts[0]!r:.60}; expected pairs of a query and a document")
+    return firsts, seconds or []
+
+
+def _is_table(value) -> bool:
+    """Return whether a value is a table of pandas."""
+    return hasattr(value, "iloc") and hasattr(value, "columns")
 
 
 def _is_pair(pairs) -> bool:
     """Return whether a value is one pair of strings, and not a list of pairs."""
-    return isinstance(pairs, tuple | list) and len(pairs) == 2 and isinstance(pairs[0], str)
+    if isinstance(pairs, Mapping):
+        return set(pairs) == set(PAIR_KEYS)
+    is_list = isinstance(pairs, tuple | list) or (isinstance(pairs, np.ndarray) and pairs.ndim == 1)
+    return is_list and len(pairs) == 2 and isinstance(pairs[0], str)
 
 
 def _checked_documents(query, documents) -> list[str]:
@@ -208,7 +240,9 @@ def _checked_documents(query, documents) -> list[str]:
     """
     if not isinstance(query, str):
         raise TypeError(f"query is {query!r:.60}; expected a string")
-    if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
+    others = (str, bytes, Mapping, set, frozenset)
+    is_other = isinstance(documents, others) or _is_table(documents)
+    if is_other or not isinstance(documents, Iterable):
         raise TypeError(f"documents is {documents!r:.60}; expected a list of strings")
     texts = list(documents)
     for index, text in enumerate(texts):

@@ -1,8 +1,9 @@
 """Score numbers: correlations over all examples, and orders of the documents of a query.
 
 Relevance is a label; a document is relevant where its label is above 0, and the label is its gain.
-Documents of equal score keep their order. The metrics of queries are means over the queries with a
-relevant document. Kendall's tau compares with any numbers, as the scores of another model.
+The metrics of queries are means over the queries with a relevant document, and need one. Of equal
+scores the least relevant document comes first, so that no order of a file helps. Kendall's tau
+compares with any numbers, as the scores of another model.
 
     X documents of a query
     B examples
@@ -25,8 +26,14 @@ CORRELATIONS: dict[str, Callable] = {"pearson": pearson, "spearman": spearman}
 
 
 def order_of(score_X) -> np.ndarray:
-    """Return the documents by falling score, int64 [X]."""
+    """Return the documents by falling score, int64 [X]; equal scores keep their order."""
     return np.argsort(-np.asarray(score_X, np.float64), kind="stable")
+
+
+def ranked_gains(score_X, gain_X) -> np.ndarray:
+    """Return gains by falling score, float64 [X]; of equal scores the smallest gain first."""
+    score_X, gain_X = np.asarray(score_X, np.float64), np.asarray(gain_X, np.float64)
+    return gain_X[np.lexsort((gain_X, -score_X))]
 
 
 def ndcg(score_X, gain_X, *, k: int = TOP, all_gains=None) -> float:
@@ -42,7 +49,7 @@ def ndcg(score_X, gain_X, *, k: int = TOP, all_gains=None) -> float:
 
     Source: Jarvelin and Kekalainen, 2002, with linear gains, as trec_eval and BEIR score it.
     """
-    found = np.asarray(gain_X)[order_of(score_X)]
+    found = ranked_gains(score_X, gain_X)
     best = np.sort(gain_X if all_gains is None else all_gains)[::-1]
     return _dcg(found[:k]) / _dcg(best[:k])
 
@@ -55,20 +62,20 @@ def _dcg(gain_X) -> float:
 
 def reciprocal_rank(score_X, gain_X, *, k: int = TOP) -> float:
     """Compute 1 / the rank of the first relevant document; 0 where it is not in the first k."""
-    rank_X = np.flatnonzero(np.asarray(gain_X)[order_of(score_X)] > 0)
+    rank_X = np.flatnonzero(ranked_gains(score_X, gain_X) > 0)
     return float(1.0 / (rank_X[0] + 1)) if rank_X[0] < k else 0.0
 
 
 def average_precision(score_X, gain_X) -> float:
     """Compute the mean over relevant documents of the precision at their ranks."""
-    is_relevant_X = np.asarray(gain_X)[order_of(score_X)] > 0
+    is_relevant_X = ranked_gains(score_X, gain_X) > 0
     precision_X = np.cumsum(is_relevant_X) / np.arange(1, len(is_relevant_X) + 1)
     return float(precision_X[is_relevant_X].mean())
 
 
 def recall(score_X, gain_X, *, k: int = TOP) -> float:
     """Compute the fraction of the relevant documents that are in the first k."""
-    is_relevant_X = np.asarray(gain_X)[order_of(score_X)] > 0
+    is_relevant_X = ranked_gains(score_X, gain_X) > 0
     return float(is_relevant_X[:k].sum() / is_relevant_X.sum())
 
 

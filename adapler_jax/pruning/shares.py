@@ -54,7 +54,7 @@ def check_shares(params: Params, source) -> None:
 def keep_share(params: Params, layer: Array, site: SiteInput) -> Selection:
     """Keep [CLS] and the tokens of the highest scores, a share of those that enter the site.
 
-    Of equal scores the earlier token stays.
+    Of equal scores the earlier token stays. Protected tokens come first, and count.
 
     Args:
       params: of the site: its share, and the shares at budgets where the model is calibrated.
@@ -64,7 +64,10 @@ def keep_share(params: Params, layer: Array, site: SiteInput) -> Selection:
     del layer
     score_BL = jnp.where(site.remaining_BL, site.token_logit_BL, 0.0)
     share_B1 = at_budget(params, "share_J", site, full=1.0)
-    keep_BL = keep_highest(score_BL, site.remaining_BL, share_B1)
+    ranked_BL = score_BL
+    if site.protected_BL is not None:
+        ranked_BL = jnp.where(site.protected_BL, jnp.inf, score_BL)
+    keep_BL = keep_highest(ranked_BL, site.remaining_BL, share_B1)
     return Selection(score_BL=score_BL, keep_BL=keep_BL)
 
 

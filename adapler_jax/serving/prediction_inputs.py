@@ -77,9 +77,10 @@ def _check_columns(columns: Sequence[str], use: str) -> None:
             f"--column names {', '.join(columns)}; expected question, article, and a column of "
             "lists of options or one per option"
         )
-    if use == SCORES and len(columns) == 1:
+    if use == SCORES and len(columns) not in (0, 2):
         raise ValueError(
-            f"--column names {columns[0]}; expected the two columns of a query and a document"
+            f"--column names {', '.join(columns)}; expected the two columns of a query and a "
+            "document"
         )
     if use != OPTIONS and len(columns) > 2:
         raise ValueError(

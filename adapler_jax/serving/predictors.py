@@ -19,7 +19,6 @@ from adapler_jax.serving.highlight import (
     highlight_predictions,
 )
 from adapler_jax.serving.prediction_files import (
-    DECIMALS,
     IS_ESCALATED,
     SCORE_COLUMNS,
     Columns,
@@ -34,6 +33,7 @@ from adapler_jax.serving.prediction_files import (
 from adapler_jax.serving.prediction_inputs import ANSWERS, OPTIONS, SCORES
 
 Prediction = TypeVar("Prediction")
+DIGITS = 8  # of a score, the precision of float32
 Highlight = Callable[..., str]  # (predictions, colour=) -> texts with highlighted words
 
 
@@ -150,8 +150,8 @@ class ScorePredictor:
     def predict(self, encoded: Sequence[Any]) -> Predicted:
         """Return scores."""
         logit_N = self._reranker.logits(encoded, self._batch_size)
-        score_N = activate(logit_N, self._reranker.activation).astype(np.float64)
-        scores = np.round(score_N, DECIMALS).tolist()
+        score_N = activate(logit_N, self._reranker.activation)
+        scores = [float(f"{score:.{DIGITS}g}") for score in score_N]
         columns = scores, [tokens.is_cut for tokens in encoded]
         return Predicted(dict(zip(SCORE_COLUMNS, columns, strict=True)))
 

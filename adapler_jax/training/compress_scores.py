@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from adapler_jax.evaluation.task_texts import MIN_TEXTS
+from adapler_jax.inference.pair_scores import split_given_pairs
 from adapler_jax.inference.reranker import Reranker
 from adapler_jax.training.compress_steps import (
     SEED,
@@ -24,6 +25,8 @@ from adapler_jax.training.compress_steps import (
 )
 from adapler_jax.training.rungs import best_rung
 
+MIN_JUDGED = 20  # pairs that compare models
+
 
 def compress_scores(
     model, pairs: Sequence, out: pathlib.Path, options: CompressOptions, log
@@ -34,10 +37,13 @@ def compress_scores(
       ValueError: as `compress`, the texts are no pairs, or a promise or a latency is asked.
     """
     _check_options(options)
+    pairs, more = _as_pairs(pairs), _as_pairs(options.more_texts)
     parts = divide_pairs(pairs)
+    judged = {query for query, _ in parts["validation"]}
+    parts["train"] += [pair for pair in other_texts(more, pairs) if pair[0] not in judged]
     full = begin(model, pairs, out, options, log)
-    parts["train"] += other_texts(options.more_texts, pairs)
     reranker = Reranker.load(full)
+    _check_scores(reranker, parts["validation"])
     write_labelled(parts, out / "texts", lambda texts: reranker.predict(texts).tolist(), log)
     check_texts(parts, out)
     metric = "kendall_tau" if _has_queries(parts["validation"]) else "spearman"
@@ -50,26 +56,44 @@ def compress_scores(
 
 def _check_options(options: CompressOptions) -> None:
     """Raise ValueError for options of classifiers."""
-    for name in ("promise", "latency"):
+    for name in ("promise", "latency", "labels"):
         if getattr(options, name) is not None:
             raise ValueError(
-                f"a {name} is for classifiers, and the model is a reranker; leave it out"
+                f"{name} is for classifiers, and the model is a reranker; leave it out"
             )
+
+
+def _as_pairs(texts) -> list[tuple[str, str]]:
+    """Return pairs as tuples.
+
+    Raises:
+      ValueError: a text is no pair.
+    """
+    try:
+        return list(zip(*split_given_pairs(list(texts))))
+    except TypeError as error:
+        raise ValueError(
+            f"{error}, since the model is a reranker; of a file name two columns, as "
+            "--column=query,document"
+        ) from error
+
+
+def _check_scores(reranker: Reranker, pairs: Sequence[tuple[str, str]]) -> None:
+    """Raise ValueError where the given model does not rank pairs."""
+    score_M = reranker.predict(pairs)
+    if np.ptp(score_M) == 0 or not np.all(np.isfinite(score_M)):
+        raise ValueError(
+            f"the given model gives all of {len(pairs)} pairs the score {score_M[0]:g}, so no "
+            "order can be kept; give a trained reranker, and pairs of its task"
+        )
 
 
 def divide_pairs(pairs: Sequence) -> dict[str, list]:
     """Return the pairs that are trained on, and those that compare models, by whole queries.
 
     Raises:
-      ValueError: a text is no pair, there are too few pairs, or all have one query.
+      ValueError: there are too few pairs or queries.
     """
-    for index, pair in enumerate(pairs):
-        if isinstance(pair, str):
-            raise ValueError(
-                f"text {index} is {pair!r:.60}, a single text, and a reranker scores pairs of a "
-                "query and a document: give pairs; of a file name two columns, as "
-                "--column=query,document"
-            )
     different = list(dict.fromkeys(pairs))
     if len(different) < MIN_TEXTS:
         raise ValueError(
@@ -77,17 +101,19 @@ def divide_pairs(pairs: Sequence) -> dict[str, list]:
         )
     queries = list(dict.fromkeys(query for query, _ in different))
     num_judged = round(VALIDATION_FRACTION * len(queries))
-    if not num_judged:
-        raise ValueError(
-            f"the pairs have {len(queries)} queries; a compression needs at least 3, some of which "
-            "compare models"
-        )
     order = np.random.default_rng(SEED).permutation(len(queries)).tolist()
     judged = {queries[index] for index in order[:num_judged]}
-    return {
+    parts = {
         "train": [pair for pair in different if pair[0] not in judged],
         "validation": [pair for pair in different if pair[0] in judged],
     }
+    if min(map(len, parts.values())) < MIN_JUDGED:
+        raise ValueError(
+            f"the pairs have {len(queries)} queries, {num_judged} of which compare models, with "
+            f"{len(parts['validation'])} pairs; at least {MIN_JUDGED} pairs must compare models "
+            f"and at least {MIN_JUDGED} train: give more queries"
+        )
+    return parts
 
 
 def _has_queries(pairs: Sequence[tuple[str, str]]) -> bool:

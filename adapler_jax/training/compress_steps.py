@@ -11,7 +11,7 @@ import ml_collections
 from adapler_jax.data.tokenization.tokenizers import load_tokenizer
 from adapler_jax.evaluation.budget_latency import Latency
 from adapler_jax.evaluation.calibrate import Promise
-from adapler_jax.heads import CLASSIFICATION, Head
+from adapler_jax.heads import CLASSIFICATION, Head, regression
 from adapler_jax.inference.compute_dtype import AUTO
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries, have_equal_files
 from adapler_jax.io.atomic_files import replace_text
@@ -28,7 +28,7 @@ from adapler_jax.weights.config import CONFIG_FILE, MODEL_FILES, read_config, re
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
-from adapler_jax.weights.score_heads import head_of_checkpoint
+from adapler_jax.weights.score_heads import check_query_segments, head_of_checkpoint
 from adapler_jax.weights.section import SECTION
 
 SEED = 0  # of the split; equal in every call, so that a second one continues
@@ -49,6 +49,7 @@ class CompressOptions(NamedTuple):
     promise: Promise | None = None  # to certify, relative to the given model
     labels: Sequence[str | int] | None = None  # of the texts, for scores and promises alone
     more_texts: Sequence[str | tuple[str, str]] = ()  # without labels, to train on alone
+    protects_query: bool = False  # of a reranker: no token of a query is dropped
     max_length: int = 0  # token slots; 0: of the longest text, or the model's positions if fewer
     changes: dict[str, Any] | None = None  # dotted fields of the training's config
 
@@ -188,7 +189,12 @@ def _save_full(
     if directory.exists():
         return directory
     head = given_head(model)
+    if options.protects_query:
+        if head is CLASSIFICATION:
+            raise ValueError(f"protects_query is for rerankers, and {model} has classes")
+        head = regression(dict(head.factory_kwargs)["activation"], protects_query=True)
     loaded = load_pretrained(model, jax.random.key(SEED), head=head)
+    check_query_segments(head, loaded.config)
     if loaded.fresh or (head is CLASSIFICATION and loaded.class_names is None):
         raise ValueError(
             f"{model} has no trained classifier ({', '.join(loaded.fresh) or 'no class names'}); "
@@ -218,7 +224,8 @@ def _save_full(
 
 def _given(model, options: CompressOptions) -> dict[str, Any]:
     """Return what all calls on one work have in common."""
-    return {"model": str(model), "max_length": options.max_length}
+    names = ("max_length", "protects_query")
+    return {"model": str(model)} | {name: getattr(options, name) for name in names}
 
 
 def check_given(model, options: CompressOptions, out: pathlib.Path) -> None:

@@ -38,6 +38,7 @@ from adapler_jax.weights.config import read_json
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.pretrained import Pretrained, load_pretrained
 from adapler_jax.weights.save import SECTION
+from adapler_jax.weights.score_heads import check_query_segments
 
 MANY_CUT = 0.05  # fraction of the training texts; a note says it where more are cut
 
@@ -185,7 +186,8 @@ def load_start(
     """Return the weights that fine-tuning starts from.
 
     Raises:
-      ValueError: the config takes the model as fine-tuned, and a part of its head is fresh.
+      ValueError: the config takes the model as fine-tuned, and a part of its head is fresh; or it
+        protects queries, and the model has no segments.
     """
     loaded = load_pretrained(
         directory,
@@ -195,6 +197,7 @@ def load_start(
         reinit_head=config.reinit_head,
         head=task.head,
     )
+    check_query_segments(task.head, loaded.config)
     # The error has the reason of the notes, so it comes first.
     check_finetuned(config, loaded.fresh, task.class_names)
     for note in loaded.notes:

@@ -18,11 +18,11 @@ from adapler_jax.data.tokenization.tokenizers import load_tokenizer
 from adapler_jax.data.tokenization.tokens import tokenize
 from adapler_jax.evaluation.number_scoring import NumberScorer
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer
-from adapler_jax.heads import CLASSIFICATION, regression
+from adapler_jax.heads import CLASSIFICATION, Head, regression
 from adapler_jax.heads.regression import IDENTITY, SIGMOID
 from adapler_jax.io.user_folders import user_cache
 from adapler_jax.metrics.classification import metric_name
-from adapler_jax.metrics.ranking import check_number_metric
+from adapler_jax.metrics.ranking import QUERY_METRICS, check_number_metric
 from adapler_jax.training.task_record import TaskData
 from adapler_jax.weights.base_model import base_model_entry
 from adapler_jax.weights.labels import names_in_run
@@ -110,6 +110,11 @@ def class_data(
     config, directory, only: Sequence[str], *, saved_names: Sequence[str] = ()
 ) -> TaskData:
     """Return a classification task; arguments as in `load_task_data`."""
+    for name in ("activation", "protects_query"):
+        if config.data.get(name):
+            raise ValueError(
+                f"config.data.{name} is given, but task {config.task!r} has classes; leave it out"
+            )
     dataset = load_data(config)
     class_names = dataset.task.class_names
     metric = check_metric(config.data.get("metric", "") or dataset.task.metric, class_names)
@@ -135,11 +140,11 @@ def class_data(
 
 
 def number_data(config, directory, only: Sequence[str]) -> TaskData:
-    """Return a task of texts or pairs with a number each; arguments as in `load_task_data`.
+    """Return a task of pairs with a number each; arguments as in `load_task_data`.
 
     Raises:
-      ValueError: as in `load_task`, a metric does not fit, or a number is outside of [0, 1] where a
-        sigmoid gives the numbers.
+      ValueError: as in `load_task`, texts are single, a metric does not fit, or a number is outside
+        of [0, 1] where a sigmoid gives the numbers.
     """
     if config.data.class_names:
         raise ValueError(
@@ -148,11 +153,13 @@ def number_data(config, directory, only: Sequence[str]) -> TaskData:
     dataset = load_data(config)
     metric = config.data.get("metric", "") or dataset.task.metric
     check_number_metric(metric)
-    activation = choose_activation(config, directory)
+    head = choose_head(config, directory)
+    activation = dict(head.factory_kwargs)["activation"]
     for name, examples in dataset.splits.items():
         check_numbers(examples.labels, activation, where=f"the split {name}")
     texts = _tokenize(config, directory, dataset, only)
     groups = {name: first_text_groups(examples) for name, examples in dataset.splits.items()}
+    check_queries(config, dataset, metric, groups)
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
         return NumberScorer(metric, activation=activation, group_E=groups[split])
@@ -160,7 +167,7 @@ def number_data(config, directory, only: Sequence[str]) -> TaskData:
     return TaskData(
         name=dataset.task.name,
         metric=metric,
-        head=regression(activation),
+        head=head,
         class_names=(),
         splits=texts.splits,
         notes=(*dataset.notes, *texts.notes, *summarize(dataset)),
@@ -169,20 +176,21 @@ def number_data(config, directory, only: Sequence[str]) -> TaskData:
     )
 
 
-def choose_activation(config, directory) -> str:
-    """Return the activation from the logit to the number.
+def choose_head(config, directory) -> Head:
+    """Return the head of a number, by config.data.activation and config.data.protects_query.
 
-    It is config.data.activation, else the activation of the model's own head, else none: identity.
+    Without an activation it is the one of the model's own head, else identity. A query that the
+    model's own head protects stays protected.
 
     Raises:
-      ValueError: the config names another one.
+      ValueError: the config names another activation.
     """
-    asked = config.data.get("activation", "")
-    if asked:
-        regression(asked)  # checks the name
-        return asked
     head = CLASSIFICATION if config.reinit_head else head_of_checkpoint(directory)
-    return dict(head.factory_kwargs).get("activation", IDENTITY)
+    own = dict(head.factory_kwargs)
+    return regression(
+        config.data.get("activation", "") or own.get("activation", IDENTITY),
+        config.data.get("protects_query", False) or own.get("protects_query", False),
+    )
 
 
 def check_numbers(number_E: np.ndarray, activation: str, *, where: str) -> None:
@@ -193,6 +201,23 @@ def check_numbers(number_E: np.ndarray, activation: str, *, where: str) -> None:
             f"{where} has the number {number_E[outside_E][0]:g}; a sigmoid gives numbers from 0 to "
             "1: scale the labels, or set config.data.activation=identity"
         )
+
+
+def check_queries(config, dataset: Dataset, metric: str, groups: dict[str, np.ndarray]) -> None:
+    """Raise ValueError for single texts, and for a metric of orders without a query to order."""
+    if len(dataset.task.text_fields) < 2:
+        raise ValueError(
+            f"task {config.task!r} has single texts, and numbers are of pairs: name the second "
+            "text in config.data.columns, as {'text': 'query', 'text_pair': 'document'}"
+        )
+    for name, group_E in groups.items():
+        has_orders = len(np.unique(group_E)) < len(group_E)
+        if metric in QUERY_METRICS and name != "train" and not has_orders:
+            raise ValueError(
+                f"config.data.metric is {metric!r}, but each first text of {name} is in one row, "
+                "so there are no documents to order; give all documents of a query, or choose "
+                "spearman"
+            )
 
 
 def first_text_groups(examples: Examples) -> np.ndarray:

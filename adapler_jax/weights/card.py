@@ -78,7 +78,8 @@ def card_text(contents: dict[str, Any], section: dict[str, Any], slots: int) -> 
       slots: tokens that the model reads of a text.
     """
     facts = [f"- Task: {one_line(section['task'])}"] if section["task"] else []
-    names = list(contents.get("id2label", {}).values())
+    has_classes = section["head"] == "classification"
+    names = list(contents.get("id2label", {}).values()) if has_classes else []
     facts += (
         [f"- Classes, in the order of the logits: {listed(names, limit=2000)}"] if names else []
     )

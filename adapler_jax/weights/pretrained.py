@@ -209,7 +209,8 @@ def check_kind(raw: dict, tensors: dict, source: Path) -> None:
     raise ValueError(
         f"{source}: the checkpoint's classifier has {num_outputs} outputs, {found}; there are the "
         f"heads {', '.join(HEADS)}, and a classification has two classes or more, one of which is "
-        "right. To train one from this encoder, start the head afresh: config.reinit_head=True"
+        "right. One output with numbers as labels is for the task custom_scores. To train classes "
+        "from this encoder, start the head afresh: config.reinit_head=True"
     )
 
 

@@ -181,7 +181,7 @@ def _write_parts(directory: Path, partial: Path, section: dict[str, Any], parts:
     )
     architecture = architecture_of(config, parts.head)
     contents = config_json(config, architecture, parts.class_names, special=special)
-    contents |= score_entries(parts.head) | add_program(partial, contents, section)
+    contents |= score_entries(parts.head, config) | add_program(partial, contents, section)
     text = card_text(contents, section, slots)
     card = write_card(partial, with_kept_parts(text, directory, partial, section))
     written = section | contents.get(SECTION, {}) | card

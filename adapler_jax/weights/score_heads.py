@@ -11,6 +11,7 @@ from typing import Any
 from adapler_jax.heads import CLASSIFICATION, Head, regression
 from adapler_jax.heads.regression import IDENTITY, SIGMOID
 from adapler_jax.io.messages import shown
+from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.config import CONFIG_FILE, label_names, read_json
 from adapler_jax.weights.section import SECTION, head_of, read_section
 
@@ -95,9 +96,23 @@ def _activation_of(name, where: str) -> str:
     return match[1].lower()
 
 
-def score_entries(head: Head) -> dict[str, Any]:
-    """Return the entries of config.json for a head; empty unless it returns one number."""
+def check_query_segments(head: Head, config: EncoderConfig) -> None:
+    """Raise ValueError where a head protects a pair's first text and an encoder has no segments."""
+    if dict(head.factory_kwargs).get("protects_query") and config.num_segments < 2:
+        raise ValueError(
+            "protects_query is set, but this model has no segments, so a query's tokens are not "
+            "marked; leave it out"
+        )
+
+
+def score_entries(head: Head, config: EncoderConfig) -> dict[str, Any]:
+    """Return the entries of config.json for a head; empty unless it returns one number.
+
+    Raises:
+      ValueError: the head does not fit the encoder.
+    """
     if head.name != "regression":
         return {}
+    check_query_segments(head, config)
     name = TORCH_NAMES[dict(head.factory_kwargs)["activation"]]
     return label_names((LABEL,)) | {CROSS_ENCODER_KEY: {ACTIVATION_KEY: name}}

@@ -28,6 +28,7 @@ def runs_in_torch(contents: dict[str, Any], section: dict[str, Any]) -> bool:
         contents.get("architectures") == [ARCHITECTURE]
         and section["head"] in HEADS
         and section["pruner"] in PRUNERS
+        and not section["head_options"].get("protects_query")
         and not any(section["pruner_options"].get(name) for name in REFERENCE_OPTIONS)
     )
 

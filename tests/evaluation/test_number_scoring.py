@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from adapler_jax.evaluation.number_scoring import NumberScorer
 from adapler_jax.evaluation.scoring import difference_se
@@ -64,8 +65,17 @@ def test_the_error_of_a_correlation_is_that_of_a_formula():
 
 
 def test_agreement_is_with_the_other_models_order():
-    found = scorer_of("mrr@10").agreement(scorer_of("mrr@10", [2.0, 1.0, -1.0, 0.0, 3.0]))
+    other = [2.0, 1.0, -1.0, 0.0, 3.0]
+    found = scorer_of("mrr@10").agreement(scorer_of("mrr@10", other))
     assert found == {"kendall_tau": pytest.approx(0.0)}
+    whole = scorer_of("pearson").agreement(scorer_of("pearson", other))
+    assert whole == {"kendall_tau": pytest.approx(scipy.stats.kendalltau(LOGITS, other)[0])}
+
+
+def test_orders_are_of_logits_where_numbers_are_equal():
+    logits = [50.0, 40.0, 60.0, 40.0, 30.0]  # all sigmoids are 1 in float32
+    found = scorer_of("mrr@10", logits, activation="sigmoid").scores()
+    assert found["score"] == pytest.approx(0.75)
 
 
 def test_damaged_numbers_and_missing_relevance_are_named():

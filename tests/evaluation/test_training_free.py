@@ -7,7 +7,7 @@ import pytest
 from adapler_jax.evaluation import training_free
 from adapler_jax.evaluation.attribution import layer_saliency
 from adapler_jax.evaluation.budgets import measure_texts
-from adapler_jax.evaluation.models import evaluate_model
+from adapler_jax.evaluation.models import evaluate_model, flops_of_examples
 from adapler_jax.evaluation.passes import join_passes, run_batches
 from adapler_jax.evaluation.training_free import (
     TRAINING_FREE,
@@ -77,6 +77,22 @@ def test_a_model_of_numbers_keeps_the_profile_with_the_nearest_numbers(monkeypat
     assert tried[0][0] != tried[1][0]
     found = share_of((1.0, 1.5))
     np.testing.assert_array_equal(found[1], min(tried, key=lambda one: one[0])[1])
+
+
+def test_protected_tokens_count_in_the_speedup():
+    batches, head = make_batches(), regression(protects_query=True)
+    classifier = {name: leaf[..., :1] for name, leaf in PARAMS["head"]["classifier"].items()}
+    full = PARAMS | {"head": PARAMS["head"] | {"classifier": classifier}}
+    options = {"method": "attention", "speedup": 1.2, "head": head}
+    params, pruner = prune_without_training(full, CONFIG, batches, **options)
+    found = join_passes(run_batches(params, CONFIG, pruner, batches, head=head))
+    spent = flops_of_examples(params, CONFIG, pruner, found.length_E, found.count_NE, head=head)
+    assert spent[0].sum() / spent[1].sum() == pytest.approx(1.2, rel=0.05)
+    protected_E = training_free.protected_counts(head, batches)
+    assert np.all(found.count_NE[:-1] >= protected_E) and protected_E.min() >= 1
+    assert training_free.protected_counts(regression(), batches) == 0
+    with pytest.raises(ValueError, match="attention: 90x is out of reach"):
+        prune_without_training(full, CONFIG, batches, **(options | {"speedup": 90.0}))
 
 
 def test_the_table_is_the_mean_relative_saliency_of_each_entry():

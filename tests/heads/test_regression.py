@@ -66,8 +66,15 @@ def test_saliency_is_of_the_number():
     np.testing.assert_array_equal(regression().target_logit(LOGITS, batch()), LOGITS[:, 0])
 
 
+def test_a_protected_query_is_the_first_text_with_its_special_tokens():
+    rows = batch_of([4, 2]).replace(segment_BL=np.array([[0, 0, 1, 1], [0, 1, 0, 0]]))
+    found = regression(protects_query=True).protected_tokens(rows)
+    assert found.tolist() == [[True, True, False, False], [True, False, False, False]]
+    assert regression().protected_tokens(rows) is None
+
+
 def test_equal_heads_are_one_object_and_others_are_named():
     assert regression("identity") is regression(activation="identity") is regression()
-    assert regression("sigmoid") is not regression()
+    assert regression("sigmoid") is not regression() is not regression(protects_query=True)
     with pytest.raises(ValueError, match="activation is 'tanh'; expected identity or sigmoid"):
         regression("tanh")

@@ -1,16 +1,19 @@
 """A saved reranker gives scores and orders."""
 
+import dataclasses
 import functools
 import pickle
 import shutil
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import adapler_jax
 from adapler_jax import onnx as runtime
+from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.heads import CLASSIFICATION, regression
 from adapler_jax.inference import pair_scores
 from adapler_jax.inference.classifier import Classifier
@@ -25,20 +28,22 @@ DOCUMENTS = ["bad", "a film .", "", "good good film " * 20, "good bad film", "ba
 PAIRS = [(QUERY, text) for text in DOCUMENTS]
 
 
-def save(directory, head, num_outputs=1, **changes):
-    """Save the tiny model with some of its outputs."""
-    params = tiny.make_params()
+def save(directory, head, num_outputs=1, *, num_segments=2, pruner=None, **changes):
+    """Save the tiny model with some of its outputs, and with another pruner's parameters."""
+    params, config = tiny.make_params(), dataclasses.replace(tiny.CONFIG, num_segments=num_segments)
+    embeddings = params["encoder"]["embeddings"]
+    embeddings["segment"] = embeddings["segment"][:num_segments]
     classifier = {
         name: leaf[..., :num_outputs] for name, leaf in params["head"]["classifier"].items()
     }
     options = {"pruner_name": "adapler", "max_length": 16, "tokenizer": build_tokenizer()}
     options |= changes
-    if options["pruner_name"] == "keep_all":
-        params["pruner"] = {}
+    if options["pruner_name"] != "adapler":
+        params["pruner"] = pruner or {}
     return save_model(
         directory,
         params | {"head": params["head"] | {"classifier": classifier}},
-        tiny.CONFIG,
+        config,
         head=head,
         **options,
     )
@@ -86,6 +91,40 @@ def test_every_driver_gives_the_same_scores(load, driver):
     np.testing.assert_allclose(load(driver=driver).predict(PAIRS), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["adapler", "attention"])
+def test_a_protected_query_stays_in_every_driver(tmp_path, method):
+    head = regression(protects_query=True)
+    changes = {"pruner_name": method}
+    if method == "attention":
+        changes["pruner"] = {"share_J": jnp.full((tiny.CONFIG.num_layers,), 0.3)}
+    directory = save(tmp_path / "m", head, **changes)
+    plain = Reranker.load(save(tmp_path / "plain", regression(), **changes), driver="masked")
+    scores = {}
+    for driver in ("masked", "bucketed", "packed"):
+        model = Reranker.load(directory, driver=driver)
+        scores[driver] = model.predict(PAIRS)
+        tokens = model.encode_tokens(PAIRS)
+        batch = pad_batch(
+            [row.token_L for row in tokens], [row.segment_L for row in tokens], length=16
+        )
+        _, trace = model.run(model.params, batch)
+        keep_NBL = np.asarray(trace.survival_NBL[:-1]) > 0  # the last layer computes [CLS] alone
+        is_query_BL = batch.valid_BL & (batch.segment_BL == 0)
+        assert keep_NBL[:, is_query_BL].all() and not keep_NBL[:, batch.valid_BL].all()
+    for found in scores.values():
+        np.testing.assert_allclose(found, scores["masked"], atol=1e-5)
+    assert np.abs(plain.predict(PAIRS) - scores["masked"]).max() > 1e-4
+
+
+def test_only_models_with_segments_protect_queries(tmp_path):
+    with pytest.raises(ValueError, match="protects_query is set, but this model has no segments"):
+        save(tmp_path / "m", regression(protects_query=True), num_segments=1)
+    directory = save(tmp_path / "m", regression(protects_query=True))
+    with pytest.raises(ValueError, match="protects its query's tokens, which ONNX files do not"):
+        adapler_jax.export_onnx(directory)
+    assert not (directory / "modeling_adapler.py").exists()
+
+
 def test_documents_are_sorted_by_their_scores(load):
     scores = load().predict(PAIRS)
     ranked = load().rank(QUERY, DOCUMENTS)
@@ -123,10 +162,41 @@ def test_a_long_document_is_as_good_as_its_best_window(load):
     assert best[0] > cut[0] + 1e-4
 
 
+def test_scores_near_zero_keep_their_order():
+    logits = np.linspace(-40.0, -10.0, 2001, dtype=np.float32)
+    found = pair_scores.activate(logits, "sigmoid")
+    assert len(np.unique(found)) == 2001 and found.dtype == np.float32
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits.astype(np.float64))), rtol=1e-6)
+
+
+def test_an_order_is_of_logits_where_scores_are_equal(load):
+    bias = {"bias": jnp.asarray([60.0])}
+    head = load("sigmoid").params["head"]
+    classifier = head["classifier"] | bias
+    params = load("sigmoid").params | {"head": head | {"classifier": classifier}}
+    model = dataclasses.replace(load("sigmoid"), params=params)
+    found = model.rank(QUERY, DOCUMENTS)
+    assert {row["score"] for row in found} == {1.0}
+    expected = model.rank(QUERY, DOCUMENTS, activation="identity")
+    assert [row["corpus_id"] for row in found] == [row["corpus_id"] for row in expected]
+
+
+def test_windows_are_of_the_document_even_where_the_query_is_longer(load):
+    query, document = "good " * 8, "bad good film a film . bad"
+    (found,) = load().predict([(query, document)], long_documents="best_window")
+    words = document.split()
+    # of 16 slots 3 are special and 8 are the query's: windows of 5 words overlap by 3
+    windows = [" ".join(words[start : start + 5]) for start in (0, 2)]
+    expected = load().predict([(query, window) for window in windows]).max()
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
 def test_one_pair_has_one_score(load):
     expected = load().predict(PAIRS[1:2])[0]
     assert load().predict((QUERY, "a film .")) == load().predict([QUERY, "a film ."]) == expected
-    assert load().predict([{"text": QUERY, "text_pair": "a film ."}]) == expected
+    one = {"text": QUERY, "text_pair": "a film ."}
+    assert load().predict([one]) == load().predict(one) == expected
+    assert load().predict(np.array([QUERY, "a film ."])) == expected
     assert load().predict([]).shape == (0,)
 
 
@@ -145,6 +215,8 @@ def test_one_pair_has_one_score(load):
         (lambda model: model.predict(PAIRS, batch_size=0), ValueError, "batch_size is 0"),
         (lambda model: model.rank(QUERY, []), ValueError, "there are no documents"),
         (lambda model: model.rank(QUERY, "bad"), TypeError, "expected a list of strings"),
+        (lambda model: model.rank(QUERY, {"bad"}), TypeError, "expected a list of strings"),
+        (lambda model: model.rank(QUERY, {"text": "bad"}), TypeError, "expected a list of strings"),
         (lambda model: model.rank(QUERY, ["bad", 3]), TypeError, "document 1 is 3"),
         (lambda model: model.rank(None, ["bad"]), TypeError, "query is None"),
         (lambda model: model.rank(QUERY, ["bad"], 0), ValueError, "top_k is 0"),
@@ -208,7 +280,7 @@ def test_an_exported_file_ranks_as_the_library_does_without_jax(load, models, tm
         [sys.executable, "-c", program], check=False, capture_output=True, text=True
     )
     assert done.stdout == "(1,)\n", done.stderr
-    with pytest.raises(ValueError, match="does not classify texts"):
+    with pytest.raises(ValueError, match="does not classify texts; load it with Reranker"):
         runtime.Classifier.load(directory)
 
 

@@ -38,9 +38,12 @@ def test_metrics_of_a_query_by_hand():
     assert recall(SCORES, GAINS, k=3) == 0.5 and recall(SCORES, GAINS) == 1.0
 
 
-def test_equal_scores_keep_their_order_and_negative_gains_are_none():
+def test_equal_scores_are_no_order_and_negative_gains_are_none():
     assert order_of([1.0, 2.0, 1.0]).tolist() == [1, 0, 2]
-    assert ndcg([1.0, 1.0], [0, 1]) == pytest.approx(1 / math.log2(3))
+    for gains in ([0, 1], [1, 0]):
+        assert ndcg([1.0, 1.0], gains) == pytest.approx(1 / math.log2(3))
+        assert reciprocal_rank([1.0, 1.0], gains) == average_precision([2.0, 2.0], gains) == 0.5
+        assert recall([1.0, 1.0], gains, k=1) == 0.0
     assert ndcg([3.0, 2.0], [-1, 1]) == pytest.approx(1 / math.log2(3))
 
 

@@ -222,7 +222,7 @@ def test_off_a_terminal_a_long_comparison_is_not_silent(given, tmp_path, monkeyp
     options = CompressOptions(speedup=1.5, train=False, max_length=16)
     compress(given, TEXTS, tmp_path / "out", options=options, log=notes.append)
     for line in (
-        "predicting classes",
+        "predicting texts by the given model",
         "predicting the texts that compare models",
         "attention, without training: making the model",
         "vocabulary, without training: making the model",

@@ -112,12 +112,12 @@ def test_the_models_of_a_run_are_rerankers(workdir, given):
 def test_a_second_run_keeps_the_activation_of_its_start(config_of, given):
     config = config_of(model=str(given), data__activation="", finetune__num_epochs=0)
     task = number_data(config, given, ("validation",))
-    assert dict(task.head.factory_kwargs) == {"activation": "sigmoid"}
+    assert dict(task.head.factory_kwargs)["activation"] == "sigmoid"
     assert any("numbers from 0 to 1" in note for note in task.notes)
     with config.unlocked():
         config.reinit_head = True
     fresh = number_data(config, given, ("validation",))
-    assert dict(fresh.head.factory_kwargs) == {"activation": "identity"}
+    assert dict(fresh.head.factory_kwargs)["activation"] == "identity"
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,10 @@ def test_a_second_run_keeps_the_activation_of_its_start(config_of, given):
             r"row 1 has the label '.*'; expected a number; correct the row, or name the column",
         ),
         ({"class_weight": "balanced"}, "config.class_weight is of classes"),
+        (
+            {"data__columns": {"text": "document", "label": "relevance"}},
+            "task 'custom_scores' has single texts, and numbers are of pairs",
+        ),
     ],
 )
 def test_wrong_fields_are_named(config_of, given, tmp_path, changes, message):
@@ -164,6 +168,30 @@ def test_a_reranker_is_made_faster_by_its_own_scores(given, tmp_path):
         compress(given, pairs[:-1], out, options=OPTIONS, log=silent)
 
 
+def test_more_pairs_of_a_judged_query_are_left_out(given, tmp_path):
+    pairs = [row[:2] for row in make_pairs()]
+    (query, _), (trained, _) = (divide_pairs(pairs)[split][0] for split in ("validation", "train"))
+    more = [(query, "a good film of note"), (trained, "a bad film of note")]
+    options = OPTIONS._replace(more_texts=more, train=False, speedup=1.05)
+    compress(given, iter(pairs), tmp_path / "out", options=options, log=silent)
+    lines = (tmp_path / "out" / "texts" / "train.jsonl").read_text().splitlines()
+    found = [(row["text"], row["text_pair"]) for row in map(json.loads, lines)]
+    assert more[1] in found and more[0] not in found
+
+
+def test_a_metric_of_orders_needs_several_documents_of_a_query(config_of, tmp_path, given):
+    rows = [{"query": f"a {n * 'a '}", "document": "film", "relevance": n % 2} for n in range(20)]
+    (tmp_path / "train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    config = config_of(data__source=f"file:{tmp_path}", data__split_fractions={"validation": 5})
+    with pytest.raises(ValueError, match="each first text of validation is in one row"):
+        number_data(config, given, ("train",))
+
+
+def test_classes_have_no_activation(make_config, tmp_path):
+    with pytest.raises(ValueError, match="activation is given, but task 'custom' has classes"):
+        run_all(make_config(data__activation="sigmoid"), tmp_path / "run", log=silent)
+
+
 def test_a_query_is_trained_on_or_compares_models():
     pairs = [row[:2] for row in make_pairs()]
     parts = divide_pairs(pairs)
@@ -178,14 +206,21 @@ def test_a_query_is_trained_on_or_compares_models():
 @pytest.mark.parametrize(
     ("pairs", "options", "message"),
     [
-        (["a text"] * 200, OPTIONS, "text 0 is 'a text', a single text, and a reranker scores"),
+        (["a text"] * 200, OPTIONS, "text 0 is 'a text'; expected pairs .*--column=query"),
+        ([("a", "b")] * 200 + [("a", None)], OPTIONS, r"text 200 is \('a', None\)"),
         ([("a", str(number)) for number in range(99)], OPTIONS, "99 different pairs; .* 100"),
-        ([("a", str(number)) for number in range(100)], OPTIONS, "the pairs have 1 queries"),
+        ([("a", str(number)) for number in range(100)], OPTIONS, "the pairs have 1 queries, 0 of"),
+        (
+            [*(("a", str(number)) for number in range(100)), ("b", "b"), ("c", "c")],
+            OPTIONS,
+            "3 queries, 1 of which compare models, with 1 pairs; at least 20 pairs must compare",
+        ),
         (
             [("a", "b")],
             OPTIONS._replace(promise=object()),
-            "a promise is for classifiers, and the model is a reranker",
+            "promise is for classifiers, and the model is a reranker",
         ),
+        ([("a", "b")], OPTIONS._replace(labels=["x"]), "labels is for classifiers"),
     ],
 )
 def test_pairs_that_cannot_be_used_are_named(given, tmp_path, pairs, options, message):

@@ -300,7 +300,7 @@ def _leave_out_unlabelled(
     kept, notes = {}, []
     for split, table in tables.items():
         labels = table.column(task.label_field, role="label")
-        if split == "train" or has_labels(labels, task.class_names):
+        if split == "train" or has_labels(labels, task.label_names):
             kept[split] = table
         else:
             notes.append(f"{table.where} has no labels and is left out")

@@ -156,7 +156,7 @@ def encode_numbers(labels: Sequence, class_names: Sequence[str], *, where: str) 
     encoded = np.empty(len(labels), np.float32)
     for row, label in enumerate(labels):
         try:
-            number = float(label)
+            number = math.nan if "_" in str(label) else float(label)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not abs(number) <= _MAX_NUMBER:

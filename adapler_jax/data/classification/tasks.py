@@ -19,7 +19,7 @@ class Task:
       label_field: the column of the labels.
       class_names: in the order of the class numbers; empty for the sorted classes of the training
         labels.
-      metric: key of `metrics.classification.METRICS`, or with numbers of `metrics.numbers.METRICS`;
+      metric: key of `metrics.classification.METRICS`, or with numbers of `metrics.ranking`;
         it selects checkpoints and is reported.
       has_numbers: labels are numbers, as ratings and relevance; there are no classes.
       max_length: tokens to keep of a text or pair, including [CLS] and [SEP].
@@ -46,6 +46,11 @@ class Task:
     drop_duplicates: bool = False
     prepare: Callable[[Table], Table] | None = None
     raw_fields: tuple[str, ...] = ()
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Return the classes, and -1 where it is a number like others; else it is no label."""
+        return ("-1",) if self.name == "custom_scores" else self.class_names
 
 
 def _prepare_hatexplain(table: Table) -> Table:

@@ -7,8 +7,9 @@
 Files may be compressed, as corpus.jsonl.gz. Source: Thakur et al., "BEIR", NeurIPS 2021.
 """
 
+import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from adapler_jax.data.sources.load import load_source
@@ -41,10 +42,10 @@ def read_collection(directory, *, split: str = "test") -> Collection:
       ValueError: a file is missing or malformed, or a judgement is of an unknown id.
     """
     directory = pathlib.Path(directory).expanduser()
-    documents = dict(
-        _rows(_find(directory, "corpus.jsonl"), ("_id", "title", "text"), optional=("title",))
-    )
-    queries = dict(_rows(_find(directory, "queries.jsonl"), ("_id", "text")))
+    corpus = _find(directory, "corpus.jsonl")
+    documents = _by_id(_rows(corpus, ("_id", "title", "text"), optional=("title",)), corpus)
+    path = _find(directory, "queries.jsonl")
+    queries = _by_id(_rows(path, ("_id", "text")), path)
     path = _find(directory, "qrels.tsv", f"qrels/{split}.tsv")
     relevance: dict[str, dict[str, float]] = {}
     for query, (document, score) in _values(path, RELEVANCE_COLUMNS):
@@ -74,6 +75,20 @@ def _find(directory: pathlib.Path, *names: str) -> pathlib.Path:
     )
 
 
+def _by_id(rows: Iterable[tuple[str, str]], path: pathlib.Path) -> dict[str, str]:
+    """Return texts by their ids.
+
+    Raises:
+      ValueError: an id occurs twice.
+    """
+    found: dict[str, str] = {}
+    for key, text in rows:
+        if key in found:
+            raise ValueError(f"{path} has the id {shown(key)} twice; expected different ids")
+        found[key] = text
+    return found
+
+
 def _values(path: pathlib.Path, columns: Sequence[str], optional: Sequence[str] = ()):
     """Yield the first of some columns as a text, and the others as a list, row by row.
 
@@ -98,7 +113,8 @@ def _rows(path: pathlib.Path, columns: Sequence[str], optional: Sequence[str] = 
     for key, values in _values(path, columns, optional):
         *titles, text = (value or "" for value in values)
         title = "".join(titles).strip()
-        has_title = not title or text.startswith(title)
+        rest = text.removeprefix(title)
+        has_title = not title or (len(rest) < len(text) and not rest[:1].isalnum())
         yield key, text if has_title else f"{title} {text}".strip()
 
 
@@ -106,12 +122,15 @@ def _number(score, path: pathlib.Path) -> float:
     """Return a judgement.
 
     Raises:
-      ValueError: it is no number.
+      ValueError: it is no finite number.
     """
     try:
-        return float(score)
+        number = float(score)
     except (TypeError, ValueError):
-        raise ValueError(f"{path} has the score {shown(score)}; expected a number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{path} has the score {shown(score)}; expected a number")
+    return number
 
 
 def labelled_pairs(

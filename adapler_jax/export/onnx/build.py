@@ -191,6 +191,11 @@ def _checked_pruner(saved: Saved, opset: int) -> Pruner:
             f"{saved.directory} has the head {saved.head.name!r}; ONNX files are for "
             f"{', '.join(HEADS)}"
         )
+    if dict(saved.head.factory_kwargs).get("protects_query"):
+        raise ValueError(
+            f"{saved.directory} protects its query's tokens, which ONNX files do not; make the "
+            "model without protects_query"
+        )
     if opset not in OPSETS:
         raise ValueError(f"opset is {opset}; expected {OPSETS[0]} to {OPSETS[-1]}")
     pruner, family = pruner_of_saved(saved), saved.config.family

@@ -28,7 +28,9 @@ def test_numbers_are_read_in_every_form():
     np.testing.assert_array_equal(found, [1.0, 2.5, 3.25, -10.0, 1.0, 0.5])
 
 
-@pytest.mark.parametrize("label", ["good", float("nan"), float("inf"), "1e99", [1], {}, "", None])
+@pytest.mark.parametrize(
+    "label", ["good", float("nan"), float("inf"), "1e99", "1_0", [1], {}, "", None]
+)
 def test_a_label_that_is_no_number_is_named(label):
     with pytest.raises(ValueError, match=r"rows: row 2 has the label .*; expected a number; "):
         encode_numbers([0.5, label], (), where="rows")
@@ -52,10 +54,18 @@ def test_rows_without_a_number_are_left_out_on_request(tmp_path):
 
 
 def test_a_split_of_minus_one_alone_has_no_labels(tmp_path):
-    write(tmp_path / "train.jsonl", [0.5, -1.0])
-    write(tmp_path / "test.jsonl", [-1.0, -1.0])
-    dataset = load(f"file:{tmp_path}")
+    for split, labels in (("train", [0.5, -1.0]), ("test", [-1.0, -1.0])):
+        rows = [{"sentence1": "a", "sentence2": "b", "label": label} for label in labels]
+        text = "".join(f"{json.dumps(row)}\n" for row in rows)
+        (tmp_path / f"{split}.jsonl").write_text(text)
+    dataset = load_task("stsb", source=f"file:{tmp_path}")
     assert list(dataset.splits) == ["train"] and any("no labels" in note for note in dataset.notes)
+
+
+def test_minus_one_is_a_number_of_the_users_own(tmp_path):
+    write(tmp_path / "train.jsonl", [0.5, 1.0])
+    write(tmp_path / "test.jsonl", [-1.0, -1.0])
+    assert load(f"file:{tmp_path}").split("test").labels.tolist() == [-1.0, -1.0]
 
 
 def test_batches_keep_numbers_and_pad_them_by_zero():

@@ -78,6 +78,14 @@ def test_candidates_become_pairs_with_gains(folder):
             "judges document '9' for query 'q1'; expected ids",
         ),
         (
+            lambda folder: write_relevance(folder / "qrels.tsv", "q1\t7\tnan"),
+            "has the score 'nan'; expected a number",
+        ),
+        (
+            lambda folder: (folder / "corpus.jsonl").write_text(lines([*DOCUMENTS, DOCUMENTS[0]])),
+            "has the id '7' twice",
+        ),
+        (
             lambda folder: write_relevance(folder / "qrels.tsv", "q1\t7\tyes"),
             "has the score 'yes'; expected a number",
         ),
