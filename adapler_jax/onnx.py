@@ -77,9 +77,8 @@ class Classifier:
         found = load_file(directory, engine, file_name, num_threads=num_threads, dtype=dtype)
         loaded, settings = found.engine, found.settings
         if not settings["class_names"]:
-            other = (
-                "load it with Reranker" if settings.get("activation") else "run it by the engine"
-            )
+            ranks = settings.get("activation") is not None
+            other = "load it with Reranker" if ranks else "run it by the engine itself"
             raise ValueError(f"{found.path} does not classify texts; {other}")
         class_names = tuple(settings["class_names"])
         threshold = settings["threshold"] if threshold is None else threshold

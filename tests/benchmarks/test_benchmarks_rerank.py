@@ -57,6 +57,7 @@ def test_a_missed_document_costs_ndcg():
     assert missed == pytest.approx(2.0 / (2.0 + 1.0 / np.log2(3)))
 
 
+@pytest.mark.compare
 def test_bm25_finds_the_words_of_a_query():
     pytest.importorskip("rank_bm25")
     found = rerank.find_candidates(COLLECTION, 5)

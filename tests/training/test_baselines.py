@@ -8,6 +8,7 @@ import pytest
 from adapler_jax.data.tokenization.stop_words import ENGLISH_STOP_WORDS
 from adapler_jax.evaluation.score_tables import print_rows, score_rows, shows_macro_f1
 from adapler_jax.evaluation.training_free import TRAINING_FREE
+from adapler_jax.heads import CLASSIFICATION, SPAN, regression
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.training.baselines import BASELINES, check_baselines, shortened_row
 from adapler_jax.training.evaluation import evaluate_workdir
@@ -155,10 +156,17 @@ def test_each_function_of_the_list_gives_rows(finished):
     assert rows[-1]["difference"] == rows[-1]["difference_se"] == 0.0
 
 
-@pytest.mark.parametrize(("names", "group"), [((), 1), (("wrong", "right"), 4)])
-def test_questions_have_no_baselines(names, group):
-    task = TaskData("squad", "f1", None, names, {}, (), None, group=group)
-    with pytest.raises(ValueError, match="the task squad has questions: leave baselines out"):
+@pytest.mark.parametrize(
+    ("head", "names", "group", "others"),
+    [
+        (SPAN, (), 1, "questions"),
+        (CLASSIFICATION, ("wrong", "right"), 4, "questions"),
+        (regression(), (), 1, "numbers"),
+    ],
+)
+def test_questions_and_numbers_have_no_baselines(head, names, group, others):
+    task = TaskData("own", "f1", head, names, {}, (), None, group=group)
+    with pytest.raises(ValueError, match=f"the task own has {others}: leave baselines out"):
         check_baselines(task)
 
 
