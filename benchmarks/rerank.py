@@ -22,11 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
-from adapler_jax import flops
 from adapler_jax.cli.console import run_command
 from adapler_jax.data.ranking.collections import Collection, labelled_pairs, read_collection
-from adapler_jax.evaluation.models import flops_of_examples
-from adapler_jax.evaluation.passes import join_passes, run_batches
+from adapler_jax.evaluation.passes import run_saved
 from adapler_jax.evaluation.task_texts import batches_and_rows
 from adapler_jax.inference.reranker import Reranker
 from adapler_jax.io.atomic_files import replace_text
@@ -34,7 +32,6 @@ from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.io.records import print_table
 from adapler_jax.io.terminal import print_note
 from adapler_jax.metrics.ranking import compare_orders, ndcg, order_of
-from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.training.compress import compress
 from adapler_jax.training.compress_steps import CompressOptions
 from adapler_jax.training.methods.adapler import calibration_name
@@ -139,22 +136,12 @@ def score_pairs(directory, pairs: Sequence[tuple[str, str]]) -> Scores:
     """Score pairs by a saved reranker, and count its operations."""
     saved, reranker = load_model(directory), Reranker.load(directory, driver="packed")
     found = batches_and_rows(reranker, pairs, (reranker.max_length,))
-    pruner, options = pruner_of_saved(saved), {"head": saved.head}
+    batches = [batch for _, batch in found]
     with Heartbeat(lambda: f"{directory}: scoring {len(pairs):,} pairs"):
-        count_NE, length_E, logit_E1 = join_passes(
-            run_batches(
-                saved.params,
-                saved.config,
-                pruner,
-                [batch for _, batch in found],
-                driver="packed",
-                **options,
-            )
-        )
-    spent = flops_of_examples(saved.params, saved.config, pruner, length_E, count_NE, **options)
+        logits_E1, speedup = run_saved(saved, batches, driver="packed")
     score_E = np.zeros(len(pairs))
-    score_E[np.concatenate([row_B for row_B, _ in found])] = logit_E1[:, 0]
-    return Scores(score_E, flops.speedup(*spent))
+    score_E[np.concatenate([row_B for row_B, _ in found])] = logits_E1[:, 0]
+    return Scores(score_E, speedup)
 
 
 def mean_ndcg(

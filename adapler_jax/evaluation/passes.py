@@ -12,11 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from adapler_jax.evaluation.models import token_counts
+from adapler_jax import flops
+from adapler_jax.evaluation.models import flops_of_examples, token_counts
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.engine import make_engine, prepare_params_for
-from adapler_jax.pruning import Pruner
+from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params
+from adapler_jax.weights.save import Saved
+from adapler_jax.weights.students import full_config
 
 
 class Pass(NamedTuple):
@@ -58,6 +61,30 @@ def run_batches(
             np.asarray(batch.valid_BL).sum(axis=1, dtype=np.int64)[is_real_B],
             np.asarray(logits_BC)[is_real_B],
         )
+
+
+def run_saved(
+    saved: Saved,
+    batches: Iterable[Batch],
+    *,
+    dtype: DTypeLike = jnp.float32,
+    driver: str = "masked",
+) -> tuple[np.ndarray, float]:
+    """Return a saved model's logits, float32 [E, C], and its FLOPs speedup on true tokens.
+
+    Args:
+      saved: the model; a student's speedup is over the full model.
+      batches: of texts.
+      dtype: as in `run_batches`.
+      driver: as in `run_batches`.
+    """
+    pruner, head = pruner_of_saved(saved), saved.head
+    model = saved.params, saved.config, pruner
+    found = join_passes(run_batches(*model, batches, head=head, dtype=dtype, driver=driver))
+    spent_E = flops_of_examples(
+        *model, found.length_E, found.count_NE, head=head, dense_config=full_config(saved)
+    )
+    return found.logit_EC, flops.speedup(*spent_E)
 
 
 def join_passes(passes: Iterable[Pass]) -> Pass:

@@ -91,7 +91,7 @@ def prune_without_training(
 
 
 def protected_counts(head: Head, batches: Sequence[Batch]) -> np.ndarray | int:
-    """Return the protected tokens of every real example, int64 [E]; 0 where there are none."""
+    """Return the protected tokens of every real example, int64 [E]; 0 if no token is protected."""
     counts = []
     for batch in batches:
         protected_BL = head.protected_tokens(batch)

@@ -6,6 +6,7 @@ Shape letters:
     W windows of all pairs
 """
 
+import abc
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NotRequired, TypedDict
 
@@ -35,7 +36,7 @@ class Ranked(TypedDict):
     text: NotRequired[str]  # the document, on request
 
 
-class PairScorer:
+class PairScorer(abc.ABC):
     """Methods of a reranker. A subclass has these fields, and computes logits of tokens."""
 
     tokenizer: Tokenizer
@@ -43,9 +44,9 @@ class PairScorer:
     max_length: int  # token slots of a pair
     truncation_side: str  # that loses the tokens of long pairs
 
+    @abc.abstractmethod
     def logits(self, rows: Rows, batch_size: int) -> np.ndarray:
         """Return the logits of rows of tokens, float32 [rows], in batches."""
-        raise NotImplementedError
 
     def predict(
         self,

@@ -110,11 +110,16 @@ def rows_of_groups(group_B) -> list[np.ndarray]:
     return [rows for rows in np.split(order_B, ends) if len(rows)]
 
 
+def text_numbers(texts: Sequence[str]) -> np.ndarray:
+    """Return the number of each text, int64, from 0 in their order; equal texts have the same."""
+    number_of: dict[str, int] = {}
+    return np.array([number_of.setdefault(text, len(number_of)) for text in texts], np.int64)
+
+
 def query_numbers(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
     """Return the number of the query of each pair; one for all where no query has two documents."""
-    number_of: dict[str, int] = {}
-    number_E = np.array([number_of.setdefault(first, len(number_of)) for first, _ in pairs])
-    return number_E if len(number_of) < len(pairs) else np.zeros_like(number_E)
+    number_E = text_numbers([first for first, _ in pairs])
+    return number_E if len(np.unique(number_E)) < len(pairs) else np.zeros_like(number_E)
 
 
 def query_scores(metric: str, score_B, gain_B, group_B) -> dict[int, float]:

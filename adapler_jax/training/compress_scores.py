@@ -4,6 +4,7 @@ The pairs of one first text are a query and its documents. They stay together: a
 are trained on, or compare models.
 """
 
+import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -42,9 +43,7 @@ def compress_scores(
     judged = {query for query, _ in parts["validation"]}
     parts["train"] += [pair for pair in other_texts(more, pairs) if pair[0] not in judged]
     full = begin(model, pairs, out, options, log)
-    reranker = Reranker.load(full)
-    _check_scores(reranker, parts["validation"])
-    write_labelled(parts, out / "texts", lambda texts: reranker.predict(texts).tolist(), log)
+    write_labelled(parts, out / "texts", functools.partial(_predict_scores, full), log)
     check_texts(parts, out)
     metric = "kendall_tau" if _has_queries(parts["validation"]) else "spearman"
     changes = {"data.metric": metric} | (options.changes or {})
@@ -78,14 +77,19 @@ def _as_pairs(texts) -> list[tuple[str, str]]:
         ) from error
 
 
-def _check_scores(reranker: Reranker, pairs: Sequence[tuple[str, str]]) -> None:
-    """Raise ValueError where the given model does not rank pairs."""
-    score_M = reranker.predict(pairs)
+def _predict_scores(full: pathlib.Path, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """Return the scores that the full model gives pairs.
+
+    Raises:
+      ValueError: it does not rank them.
+    """
+    score_M = Reranker.load(full).predict(pairs)
     if np.ptp(score_M) == 0 or not np.all(np.isfinite(score_M)):
         raise ValueError(
             f"the given model gives all of {len(pairs)} pairs the score {score_M[0]:g}, so no "
             "order can be kept; give a trained reranker, and pairs of its task"
         )
+    return score_M.tolist()
 
 
 def divide_pairs(pairs: Sequence) -> dict[str, list]:

@@ -9,10 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from adapler_jax import flops
 from adapler_jax.evaluation.budgets import measure_saved
-from adapler_jax.evaluation.models import flops_of_examples
-from adapler_jax.evaluation.passes import join_passes, run_batches
+from adapler_jax.evaluation.passes import run_saved
 from adapler_jax.evaluation.shares import OutOfReachError
 from adapler_jax.evaluation.task_texts import batches_and_rows, load_reader, make_batches
 from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
@@ -20,11 +18,9 @@ from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.io.heartbeat import Heartbeat, watch
 from adapler_jax.metrics.differences import mean_difference_error
 from adapler_jax.metrics.ranking import compare_orders, query_numbers
-from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.training.workdir import target_name
 from adapler_jax.types import Batch
 from adapler_jax.weights.save import Saved, load_model, save_model
-from adapler_jax.weights.students import full_config
 
 EQUAL_ANSWERS = "equal answers"
 MIN_REACHED = 0.95  # of a speedup: the texts that compare models have other lengths
@@ -185,20 +181,8 @@ class Judge:
         if self._group_E is None:
             measured = measure_saved(saved, batches, dtype=self._dtype)
             return measured.predicted_E, measured.flops_speedup
-        pruner, head = pruner_of_saved(saved), saved.head
-        count_NE, length_E, logit_E1 = join_passes(
-            run_batches(saved.params, saved.config, pruner, batches, head=head, dtype=self._dtype)
-        )
-        spent_E = flops_of_examples(
-            saved.params,
-            saved.config,
-            pruner,
-            length_E,
-            count_NE,
-            head=head,
-            dense_config=full_config(saved),
-        )
-        return logit_E1[:, 0], flops.speedup(*spent_E)
+        logits_E1, speedup = run_saved(saved, batches, dtype=self._dtype)
+        return logits_E1[:, 0], speedup
 
     def measure(
         self, name: str, directory: pathlib.Path, *, log: Callable[[str], None] = lambda line: None

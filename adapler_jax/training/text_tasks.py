@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapler_jax.data.batching.tokenized import Tokenized
-from adapler_jax.data.classification.examples import Dataset, Examples, check_source, load_task
+from adapler_jax.data.classification.examples import Dataset, check_source, load_task
 from adapler_jax.data.classification.summary import majority_shares, summarize
 from adapler_jax.data.classification.tasks import get_task
 from adapler_jax.data.qa.tasks import QA_TASKS
@@ -22,7 +22,7 @@ from adapler_jax.heads import CLASSIFICATION, Head, regression
 from adapler_jax.heads.regression import IDENTITY, SIGMOID
 from adapler_jax.io.user_folders import user_cache
 from adapler_jax.metrics.classification import metric_name
-from adapler_jax.metrics.ranking import QUERY_METRICS, check_number_metric
+from adapler_jax.metrics.ranking import QUERY_METRICS, check_number_metric, text_numbers
 from adapler_jax.training.task_record import TaskData
 from adapler_jax.weights.base_model import base_model_entry
 from adapler_jax.weights.labels import names_in_run
@@ -158,7 +158,7 @@ def number_data(config, directory, only: Sequence[str]) -> TaskData:
     for name, examples in dataset.splits.items():
         check_numbers(examples.labels, activation, where=f"the split {name}")
     texts = _tokenize(config, directory, dataset, only)
-    groups = {name: first_text_groups(examples) for name, examples in dataset.splits.items()}
+    groups = {name: text_numbers(examples.texts) for name, examples in dataset.splits.items()}
     check_queries(config, dataset, metric, groups)
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
@@ -218,12 +218,6 @@ def check_queries(config, dataset: Dataset, metric: str, groups: dict[str, np.nd
                 "so there are no documents to order; give all documents of a query, or choose "
                 "spearman"
             )
-
-
-def first_text_groups(examples: Examples) -> np.ndarray:
-    """Return a number for each example, int64 [rows]; pairs of one first text have the same."""
-    number_of: dict[str, int] = {}
-    return np.array([number_of.setdefault(text, len(number_of)) for text in examples.texts])
 
 
 def _tokenize(config, directory, dataset: Dataset, only: Sequence[str]) -> _Texts:
