@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adapler_jax.export.onnx.openvino import export_openvino
     from adapler_jax.inference.classifier import Classifier
     from adapler_jax.inference.engine import make_engine
+    from adapler_jax.inference.multi_label import MultiLabelClassifier
     from adapler_jax.inference.multiple_choice import MultipleChoice
     from adapler_jax.inference.question_answerer import QuestionAnswerer
     from adapler_jax.inference.reranker import Reranker
@@ -27,6 +28,7 @@ __version__ = "0.2.0"
 __all__ = [
     "Classifier",
     "CompressOptions",
+    "MultiLabelClassifier",
     "MultipleChoice",
     "Promise",
     "QuestionAnswerer",
@@ -47,6 +49,7 @@ __all__ = [
 _MODULES = {
     "Classifier": "adapler_jax.inference.classifier",
     "CompressOptions": "adapler_jax.training.compress_steps",
+    "MultiLabelClassifier": "adapler_jax.inference.multi_label",
     "MultipleChoice": "adapler_jax.inference.multiple_choice",
     "Promise": "adapler_jax.evaluation.calibrate",
     "QuestionAnswerer": "adapler_jax.inference.question_answerer",

@@ -1,4 +1,4 @@
-"""Classify texts, or rank documents, with an exported ONNX file, without JAX.
+"""Classify texts, label them, or rank documents, with an exported ONNX file, without JAX.
 
     adapler export --model=runs/fast/model --format=onnx
 
@@ -14,18 +14,20 @@ Shape letters:
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.export.onnx.engines import FLOAT32, ONNXRUNTIME, Engine, Row, load_file, run_rows
+from adapler_jax.inference.label_sets import Threshold, make_label_prediction, with_thresholds
 from adapler_jax.inference.pair_scores import PairScorer, Rows
-from adapler_jax.inference.prediction import Prediction, make_prediction
+from adapler_jax.inference.prediction import MultiLabelPrediction, Prediction, make_prediction
 from adapler_jax.inference.speedups import budget_of_speedup
 from adapler_jax.inference.texts import check_batch_size, split_pairs
-from adapler_jax.inference.words import encode_tokens, encode_words
+from adapler_jax.inference.words import Encoded, encode_tokens, encode_words
 from adapler_jax.metrics.classification import check_threshold, decide, softmax
+from adapler_jax.metrics.label_sets import sigmoid
 
 Budget = float | Sequence[float] | np.ndarray | None
 
@@ -80,6 +82,10 @@ class Classifier:
             ranks = settings.get("activation") is not None
             other = "load it with Reranker" if ranks else "run it by the engine itself"
             raise ValueError(f"{found.path} does not classify texts; {other}")
+        if settings.get("thresholds") is not None:
+            raise ValueError(
+                f"{found.path} gives a text several labels; load it with MultiLabelClassifier"
+            )
         class_names = tuple(settings["class_names"])
         threshold = settings["threshold"] if threshold is None else threshold
         check_threshold(threshold, len(class_names))
@@ -122,14 +128,13 @@ class Classifier:
           ValueError: an argument has another value, or the model is not calibrated.
         """
         check_batch_size(batch_size)
-        encoded = self._tokenize(encode_words, texts)
+        encoded = tokenize(self, encode_words, texts)
         found: dict[int, Prediction] = {}
         for row_B, logits_BC, kept_BL in self._run(encoded, batch_size, budget, speedup):
             prob_BC = softmax(logits_BC)
             number_B = decide(prob_BC, self.threshold)
             for index, row in enumerate(row_B.tolist()):
-                kept_L = kept_BL[index, : len(encoded[row].token_L)]
-                keep_NL = kept_L > np.arange(self.num_layers)[:, None]
+                keep_NL = entered_layers(kept_BL[index], encoded[row], self.num_layers)
                 found[row] = make_prediction(
                     [encoded[row]],
                     prob_BC[index],
@@ -149,22 +154,11 @@ class Classifier:
     ) -> np.ndarray:
         """Return the probabilities of `predict`, float32 [texts, classes], with less overhead."""
         check_batch_size(batch_size)
-        tokens = self._tokenize(encode_tokens, texts)
+        tokens = tokenize(self, encode_tokens, texts)
         prob_MC = np.zeros((len(tokens), len(self.class_names)), np.float32)
         for row_B, logits_BC, _ in self._run(tokens, batch_size, budget, speedup):
             prob_MC[row_B] = softmax(logits_BC)
         return prob_MC
-
-    def _tokenize(self, encode, texts) -> list:
-        """Tokenize texts or pairs by a function of `inference.words`."""
-        firsts, seconds = split_pairs(texts)
-        return encode(
-            self.tokenizer,
-            firsts,
-            seconds,
-            max_length=self.max_length,
-            truncation_side=self.truncation_side,
-        )
 
     def _run(
         self,
@@ -200,6 +194,119 @@ class Classifier:
                 f"budget is {wrong[0]:g}; expected {lowest:g} to 1, the share of tokens to keep"
             )
         return np.broadcast_to(budget_M, (num_texts,))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MultiLabelClassifier:
+    """An exported model with a yes or no for each label. Make one with its `load`."""
+
+    engine: Engine = dataclasses.field(repr=False)
+    tokenizer: Tokenizer = dataclasses.field(repr=False)
+    class_names: tuple[str, ...]  # the labels, in the order of the logits
+    thresholds: tuple[float, ...]  # of the probability of each label
+    num_layers: int
+    max_length: int  # token slots
+    truncation_side: str  # that loses the tokens of long texts
+
+    @classmethod
+    def load(
+        cls,
+        directory,
+        *,
+        engine: str = ONNXRUNTIME,
+        file_name: str | None = None,
+        num_threads: int | None = None,
+        dtype: str = FLOAT32,
+        threshold: Threshold = None,
+    ) -> "MultiLabelClassifier":
+        """Load a model directory with an exported file.
+
+        Args:
+          directory: as in `Classifier.load`.
+          engine: as in `Classifier.load`.
+          file_name: as in `Classifier.load`.
+          num_threads: as in `Classifier.load`.
+          dtype: as in `Classifier.load`.
+          threshold: as in `adapler_jax.MultiLabelClassifier.load`.
+
+        Raises:
+          ValueError: there is no such file or dtype, the file is of another task, or a threshold is
+            wrong.
+          ImportError: the engine is not installed.
+        """
+        found = load_file(directory, engine, file_name, num_threads=num_threads, dtype=dtype)
+        own = found.settings.get("thresholds")
+        if own is None:
+            raise ValueError(f"{found.path} does not give a text several labels; load it otherwise")
+        class_names = tuple(found.settings["class_names"])
+        return cls(
+            engine=found.engine,
+            tokenizer=found.tokenizer,
+            class_names=class_names,
+            thresholds=with_thresholds(tuple(own), threshold, class_names),
+            num_layers=found.settings["num_layers"],
+            max_length=found.settings["max_length"],
+            truncation_side=found.truncation_side,
+        )
+
+    def predict(
+        self, texts, *, batch_size: int = 32, threshold: Threshold = None
+    ) -> list[MultiLabelPrediction]:
+        """Return the labels of texts as `adapler_jax.MultiLabelClassifier.predict` does.
+
+        Args:
+          texts: strings, or pairs of strings.
+          batch_size: texts in a batch; texts of similar length share one.
+          threshold: as in `load`; None for the classifier's own.
+
+        Raises:
+          TypeError: texts or batch_size has another type.
+          ValueError: an argument has another value.
+        """
+        check_batch_size(batch_size)
+        thresholds = with_thresholds(self.thresholds, threshold, self.class_names)
+        encoded = tokenize(self, encode_words, texts)
+        found: dict[int, MultiLabelPrediction] = {}
+        for row_B, logits_BC, kept_BL in run_rows(self.engine, encoded, batch_size):
+            prob_BC = sigmoid(logits_BC)
+            for index, row in enumerate(row_B.tolist()):
+                keep_NL = entered_layers(kept_BL[index], encoded[row], self.num_layers)
+                found[row] = make_label_prediction(
+                    encoded[row], prob_BC[index], keep_NL, self.class_names, thresholds
+                )
+        return [found[row] for row in range(len(encoded))]
+
+    def predict_probs(self, texts, *, batch_size: int = 32) -> np.ndarray:
+        """Return the probability of each label, float32 [texts, labels]."""
+        check_batch_size(batch_size)
+        tokens = tokenize(self, encode_tokens, texts)
+        prob_MC = np.zeros((len(tokens), len(self.class_names)), np.float32)
+        for row_B, logits_BC, _ in run_rows(self.engine, tokens, batch_size):
+            prob_MC[row_B] = sigmoid(logits_BC)
+        return prob_MC
+
+
+def tokenize(model: Classifier | MultiLabelClassifier, encode: Callable[..., list], texts) -> list:
+    """Tokenize texts or pairs by a function of `inference.words`."""
+    firsts, seconds = split_pairs(texts)
+    return encode(
+        model.tokenizer,
+        firsts,
+        seconds,
+        max_length=model.max_length,
+        truncation_side=model.truncation_side,
+    )
+
+
+def entered_layers(kept_L: np.ndarray, encoded: Encoded, num_layers: int) -> np.ndarray:
+    """Return whether each token of a text enters each layer, bool [N, L].
+
+    Args:
+      kept_L: int, layers that each token slot of the batch went through.
+      encoded: the text.
+      num_layers: N.
+    """
+    return kept_L[: len(encoded.token_L)] > np.arange(num_layers)[:, None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

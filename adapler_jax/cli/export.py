@@ -20,6 +20,7 @@ from absl import flags
 
 import adapler_jax
 from adapler_jax.cli.console import run_command
+from adapler_jax.evaluation.exported_files import OTHERS
 from adapler_jax.evaluation.task_texts import checked_labels
 from adapler_jax.export.jax_export import STAGED_DRIVERS, export_model
 from adapler_jax.export.onnx.settings import ONNX, OPENVINO, WEIGHTS_SUFFIX
@@ -118,7 +119,7 @@ def main() -> None:
             label_column=_LABEL.value,
             log=print_note,
         )
-        if head_name_of(_MODEL.value) != "regression":
+        if head_name_of(_MODEL.value) not in OTHERS:
             checked_labels(_MODEL.value, data.texts, data.labels)
     for path in _export():
         files = {path, path.with_suffix(WEIGHTS_SUFFIX)} if _FORMAT.value == OPENVINO else {path}

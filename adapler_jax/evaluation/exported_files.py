@@ -20,14 +20,18 @@ from adapler_jax.export.onnx.export import (
 from adapler_jax.export.onnx.measurements import BATCH_SIZE, TAU, Measurement, record
 from adapler_jax.export.onnx.settings import OPENVINO, file_digests
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.multi_label import MultiLabelClassifier
 from adapler_jax.inference.reranker import Reranker
 from adapler_jax.io.provenance import cpu_name
 from adapler_jax.metrics.classification import decide
+from adapler_jax.metrics.label_sets import decide_labels
 from adapler_jax.metrics.ranking import compare_orders, query_numbers
 from adapler_jax.weights.save import head_name_of
 
 NUM_SINGLE, NUM_BATCHED = 64, 256  # texts that are timed, one at a time and in batches
 NUM_ROUNDS = 3  # whose median counts
+# By the head, classes of models whose answers are not compared with given labels.
+OTHERS = {"multi_label": onnx.MultiLabelClassifier, "regression": onnx.Reranker}
 
 
 def measure_export(
@@ -46,7 +50,7 @@ def measure_export(
     Args:
       path: of the file.
       texts: of the task, or pairs.
-      labels: of the texts, names or numbers of classes, for the accuracy; not for a reranker.
+      labels: of the texts, names or numbers of classes, for the accuracy of a classifier.
       dtype: of the products' operands in OpenVINO, as in `onnx.Classifier.load`.
       log: receives notes.
 
@@ -57,15 +61,17 @@ def measure_export(
     path = Path(path).expanduser().absolute()
     engine = engine_of(path)
     directory = path.parent.parent
-    ranks = head_name_of(directory) == "regression"
-    label_M = None if ranks else checked_labels(directory, texts, labels)
+    head = head_name_of(directory)
+    label_M = None if head in OTHERS else checked_labels(directory, texts, labels)
     _check_processor(path)
-    exported_class = onnx.Reranker if ranks else onnx.Classifier
+    exported_class: Any = OTHERS.get(head, onnx.Classifier)
     exported = exported_class.load(directory, engine=engine, file_name=path.name, dtype=dtype)
     log(f"comparing {path.name} with the library on {len(texts):,} texts")
     predict: Callable
     if isinstance(exported, onnx.Reranker):
         compared, predict = _compare_orders(exported, directory, texts), exported.predict
+    elif isinstance(exported, onnx.MultiLabelClassifier):
+        compared, predict = _compare_sets(exported, directory, texts), exported.predict_probs
     else:
         compared = _compare_labels(exported, directory, texts, label_M)
         predict = exported.predict_probs
@@ -99,6 +105,18 @@ def _compare_labels(
         "accuracy": accuracies[0],
         "library_accuracy": accuracies[1],
     }
+
+
+def _compare_sets(
+    exported: onnx.MultiLabelClassifier, directory: Path, texts: Sequence
+) -> dict[str, Any]:
+    """Return the fraction of texts with equal labels, fields of `Measurement`."""
+    found_MC, expected_MC = (
+        decide_labels(model.predict_probs(texts), np.array(exported.thresholds))
+        for model in (exported, MultiLabelClassifier.load(directory))
+    )
+    agreement = float(np.mean(np.all(found_MC == expected_MC, axis=-1)))
+    return {"agreement": agreement, "accuracy": None, "library_accuracy": None}
 
 
 def _compare_orders(

@@ -13,6 +13,7 @@ import numpy as np
 from adapler_jax.metrics.classification import (
     METRICS,
     ORDERED,
+    THRESHOLD,
     calibration_error,
     check_threshold,
     class_scores,
@@ -24,6 +25,7 @@ from adapler_jax.metrics.classification import (
     softmax,
 )
 from adapler_jax.metrics.differences import class_difference_error, mean_difference_error
+from adapler_jax.metrics.label_sets import THRESHOLDS
 from adapler_jax.types import Batch
 
 MAX_CONFUSION = 50  # classes whose confusion matrix is kept
@@ -46,6 +48,16 @@ class Scorer(Protocol):
 
     def example_scores(self) -> Mapping[int, float]:
         """Return by example id, or by number of the question, scores whose mean is `score`."""
+
+
+def saved_threshold(extra: Mapping[str, Any]) -> Any:
+    """Return the threshold, or a list for several labels, that a model was saved with, or None.
+
+    Args:
+      extra: fields of the saved model.
+    """
+    fields = (THRESHOLD, THRESHOLDS, "no_answer_threshold")
+    return next((extra[field] for field in fields if extra.get(field) is not None), None)
 
 
 class UnlabelledTask:

@@ -6,7 +6,7 @@ Shape letters:
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from adapler_jax.evaluation.attribution import input_saliency
 from adapler_jax.evaluation.models import lengths_of
 from adapler_jax.evaluation.passes import join_passes, run_batches
 from adapler_jax.evaluation.shares import solve_shares
-from adapler_jax.heads import CLASSIFICATION, Head
+from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, Head
 from adapler_jax.pruning import Pruner, keep_all, make_pruner
 from adapler_jax.pruning.base import for_first_token
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params
@@ -120,18 +120,22 @@ def run_sample(
 def distance(head: Head, logits_EC: np.ndarray, full_EC: np.ndarray) -> float:
     """Return how far a model's answers are from the full model's.
 
-    It is the fraction of texts with another class, or the mean squared difference of numbers.
+    It is the fraction of texts with another class, the fraction of labels that differ, or the mean
+    squared difference of numbers.
     """
     if head is CLASSIFICATION:
         return float(np.mean(np.argmax(logits_EC, axis=-1) != np.argmax(full_EC, axis=-1)))
+    if head is MULTI_LABEL:
+        return float(np.mean((logits_EC >= 0.0) != (full_EC >= 0.0)))
     return float(np.mean((logits_EC - full_EC) ** 2))
 
 
 def check_head(method: str, head: Head) -> None:
-    """Raise ValueError unless the head has classes of texts, or a number."""
-    if head is not CLASSIFICATION and head.name != "regression":
+    """Raise ValueError unless the head has classes or labels of texts, or a number."""
+    if not head.has_classes and head.name != "regression":
         raise ValueError(
-            f"method {method} is for classes and scores of texts; this model has {head.name}"
+            f"method {method} is for classes, labels and scores of texts; this model has "
+            f"{head.name}"
         )
 
 
@@ -141,10 +145,21 @@ def spread(batches: Sequence[Batch], num_texts: int) -> list[Batch]:
     return [batches[index] for index in range(step // 2, len(batches), step)]
 
 
-def predicted_logit(logits_BC, batch: Batch):
-    """Return the largest logit of each text, float32 [B]; the logit where there is one."""
-    del batch
-    return jnp.max(logits_BC, axis=-1)
+def predicted_logit(head: Head) -> Callable:
+    """Return a function (logits [B, C], Batch) -> the logit of the model's own answer, float32 [B].
+
+    It is the largest logit, or the logit where there is one. Of several labels it is the mean
+    distance of their logits from 0, where an answer changes.
+    """
+
+    def take(logits_BC, batch: Batch):
+        """Return the logits of a batch."""
+        del batch
+        if head is MULTI_LABEL:
+            return jnp.mean(jnp.abs(logits_BC), axis=-1)
+        return jnp.max(logits_BC, axis=-1)
+
+    return take
 
 
 def vocabulary_saliency(
@@ -157,7 +172,7 @@ def vocabulary_saliency(
 ) -> np.ndarray:
     """Return the mean saliency of each vocabulary entry in these texts, float32 [V].
 
-        s_i = n S_i / sum_j S_j,   S gradient times input for the predicted class
+        s_i = n S_i / sum_j S_j,   S gradient times input of `predicted_logit`
         t_v = (sum_i s_i + c m) / (count + c),   over the occurrences i of entry v, c = 1
 
     n is the number of tokens of a text, so that every text has the mean 1. m is the mean of the
@@ -175,7 +190,7 @@ def vocabulary_saliency(
     def measure(params, batch):
         """Return the saliency of a batch."""
         return input_saliency(
-            params, config, batch, target=predicted_logit, dtype=dtype, head=head
+            params, config, batch, target=predicted_logit(head), dtype=dtype, head=head
         )[0]
 
     total_V, count_V = np.zeros(config.vocab_size), np.zeros(config.vocab_size)

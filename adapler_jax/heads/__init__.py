@@ -1,10 +1,11 @@
-"""Heads: classes, a number, spans of an answer, options, candidates, supporting facts."""
+"""Heads: classes, labels, a number, spans of an answer, options, candidates, supporting facts."""
 
 from collections.abc import Callable
 
 from adapler_jax.heads.base import Head, zero_empty_rows
 from adapler_jax.heads.candidates import candidates
 from adapler_jax.heads.classification import CLASSIFICATION, classify, init_classifier
+from adapler_jax.heads.multi_label import MULTI_LABEL
 from adapler_jax.heads.multihop import hotpot
 from adapler_jax.heads.multiple_choice import choice
 from adapler_jax.heads.regression import ACTIVATIONS, regression
@@ -13,6 +14,7 @@ from adapler_jax.heads.span import SPAN
 __all__ = [
     "CLASSIFICATION",
     "HEADS",
+    "MULTI_LABEL",
     "SPAN",
     "TEXT_OPTIONS",
     "Head",
@@ -33,6 +35,7 @@ HEADS: dict[str, Callable[..., Head]] = {
     "candidates": candidates,
     "hotpot": hotpot,
     "regression": regression,
+    "multi_label": lambda: MULTI_LABEL,
 }
 # Values of the keywords of HEADS that are texts.
 TEXT_OPTIONS = {"activation": ACTIVATIONS}

@@ -71,6 +71,7 @@ class Head(NamedTuple):
     logits_shape: Callable[[EncoderConfig, int, int], Any]
     # bool [B, L]: tokens that stay because the head uses them by their slots; None for none
     protected_tokens: Callable[[Batch], Array | None] = no_protected_tokens
+    has_classes: bool = False  # a logit for each named class
     factory_kwargs: tuple[tuple[str, Any], ...] = ()  # keywords that a saved model needs
 
     def flops_options(self, params: Params, config: EncoderConfig, length: Any) -> dict[str, Any]:

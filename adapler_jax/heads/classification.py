@@ -62,6 +62,7 @@ def classifier_flops(params: Params, config: EncoderConfig, length_B):
 CLASSIFICATION = Head(
     name="classification",
     needs_all_states=False,
+    has_classes=True,
     init=init_classifier,
     apply=classify,
     loss_fn=class_losses,

@@ -1,7 +1,7 @@
 """The task that a saved model was trained for, and the class that loads it."""
 
 from adapler_jax.encoders.base import check_length
-from adapler_jax.heads import CLASSIFICATION
+from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL
 from adapler_jax.weights.save import DEFAULT_MAX_LENGTH, Saved
 
 
@@ -29,6 +29,8 @@ def loader_hint(saved: Saved) -> str:
         return "load it with MultipleChoice (adapler_jax.inference.multiple_choice)"
     if saved.head.name == "regression":
         return "load it with Reranker (adapler_jax.inference.reranker)"
+    if saved.head is MULTI_LABEL:
+        return "load it with MultiLabelClassifier (adapler_jax.inference.multi_label)"
     if saved.head is CLASSIFICATION:
         return "load it with Classifier (adapler_jax.inference.classifier)"
     return "score it with `adapler evaluate`, or run it by make_engine with its head"
@@ -42,8 +44,8 @@ def check_classifies(saved: Saved) -> None:
     """
     if saved.head is CLASSIFICATION:
         return
-    # The command predict serves questions, options and pairs too.
-    has_loader = saved.head.name in ("span", "choice", "regression")
+    # The command predict serves other heads too.
+    has_loader = saved.head.name in ("span", "choice", "regression", "multi_label")
     unable = "Classifier and" if has_loader else "Classifier, predict and"
     raise ValueError(
         f"{saved.directory} holds a model with the head {saved.head.name!r}; {unable} exported "

@@ -17,13 +17,17 @@ def data_section() -> dict:
         # Replaces the task's source: tfds:NAME, file:PATH, package:NAME/PART, hf:NAME.
         "source": "",
         "sources": {},  # {"test": "file:PATH"}: a source for one split
-        # {"text": ..., "text_pair": ..., "label": ...}: column names by role.
+        # {"text": ..., "text_pair": ..., "label": ...}: column names by role; of several labels a
+        # text, "label" is one column of lists or a tuple with a column for each label.
         "columns": {},
         "class_names": (),  # in the order of the label numbers; empty: the task's
         # Selects and reports models: accuracy, f1 (of the second of two classes), macro_f1,
         # matthews; for classes that are numbers, and for numbers, pearson and spearman; for scores
-        # of documents ndcg@10, mrr@10, map, recall@10, recall@100, kendall_tau. Empty: the task's.
+        # of documents ndcg@10, mrr@10, map, recall@10, recall@100, kendall_tau; for several labels
+        # a text micro_f1, macro_f1, exact_match. Empty: the task's.
         "metric": "",
+        # Between the names of a text with several labels, where it is no list.
+        "label_separator": ",",
         # Of numbers: sigmoid where they are from 0 to 1, or identity; empty: the model's, else
         # identity.
         "activation": "",

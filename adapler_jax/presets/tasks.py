@@ -24,4 +24,5 @@ TASKS: dict[str, Any] = {
     "stsb": {"max_length": 128},
     "custom": {"max_length": 128},
     "custom_scores": {"max_length": 128},
+    "custom_multi_label": {"max_length": 128},
 } | qa.TASKS

@@ -25,6 +25,7 @@ from adapler_jax.serving.prediction_files import (
 from adapler_jax.serving.prediction_inputs import (
     ANSWERS,
     CLASSES,
+    LABELS,
     OPTIONS,
     SCORES,
     STANDARD,
@@ -165,13 +166,13 @@ def check_use(request: PredictRequest, use: str, kind: str) -> None:
     model, settings = request.model, request.settings
     if settings.always_answers and use != ANSWERS:
         raise ValueError(f"{model} answers no questions; leave out --always_answers")
-    if settings.threshold is not None and use != CLASSES:
+    if settings.threshold is not None and use not in (CLASSES, LABELS):
         raise ValueError(f"{model} has no classes to decide between; leave out --threshold")
     has_speed = (settings.budget, settings.speedup, settings.certified) != (None, None, False)
     if has_speed and use != CLASSES:
-        raise ValueError(f"{model} has no classes; leave out --budget, --speedup and --certified")
+        raise ValueError(f"{model} takes no budgets; leave out --budget, --speedup and --certified")
     if check_long_texts(settings.long_texts, None) and use != CLASSES:
-        raise ValueError(f"{model} has no classes for texts; leave out --long_texts")
+        raise ValueError(f"{model} reads no windows of texts; leave out --long_texts")
     if use == SCORES and (request.with_kept or request.explain):
         raise ValueError(f"{model} gives scores without words; leave out --kept and --explain")
     if use in NEEDED and kind == "txt":

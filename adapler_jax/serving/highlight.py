@@ -9,7 +9,7 @@ import numpy as np
 
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.inference.multiple_choice import ChoicePrediction
-from adapler_jax.inference.prediction import Prediction
+from adapler_jax.inference.prediction import MultiLabelPrediction, Prediction, TextPrediction
 from adapler_jax.inference.question_answerer import QAPrediction
 from adapler_jax.inference.words import Word
 from adapler_jax.io.messages import one_line
@@ -21,7 +21,7 @@ EMPTY_TEXT = "(empty text)"
 _CUT = " ..."  # follows a truncated text
 
 
-def highlight_kept(prediction: Prediction, *, layer: int = -1, colour: bool = False) -> str:
+def highlight_kept(prediction: TextPrediction, *, layer: int = -1, colour: bool = False) -> str:
     """Return the text on one line with the kept words of a layer highlighted.
 
     Adjacent words share one highlight. The text ends after the last word of the model's input.
@@ -55,7 +55,7 @@ def _highlight_part(text: str, words: Iterable[tuple[Word, bool]], *, colour: bo
 
 
 def highlight_predictions(
-    predictions: Sequence[Prediction],
+    predictions: Sequence[Prediction | MultiLabelPrediction],
     labels: Sequence[str] | None = None,
     *,
     layer: int = -1,
@@ -74,14 +74,22 @@ def highlight_predictions(
         truths = [one_line(f", labelled {label}") for label in labels]
     paragraphs = []
     for prediction, truth in zip(predictions, truths, strict=True):
-        label = f"{one_line(prediction.label)} ({prediction.probability:.0%}){truth}"
+        label = _answer_of(prediction) + truth
         counts = " ".join(map(str, prediction.num_tokens))
         text = _annotated_text(prediction, layer, colour=colour)
         paragraphs.append(f"{label}, tokens per layer {counts}:\n{text}")
     return "\n\n".join(paragraphs)
 
 
-def _annotated_text(prediction: Prediction, layer: int, *, colour: bool) -> str:
+def _answer_of(prediction: Prediction | MultiLabelPrediction) -> str:
+    """Return the label and its probability, or all labels of a text."""
+    if isinstance(prediction, Prediction):
+        return f"{one_line(prediction.label)} ({prediction.probability:.0%})"
+    found = [f"{name} ({prediction.probabilities[name]:.0%})" for name in prediction.labels]
+    return one_line(", ".join(found)) or "no label"
+
+
+def _annotated_text(prediction: TextPrediction, layer: int, *, colour: bool) -> str:
     """Return the highlighted text, with a note if it is empty or no word is kept.
 
     Where the layer has no word, the last layer before it that has one is highlighted.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from adapler_jax.inference.multiple_choice import ChoicePrediction
-from adapler_jax.inference.prediction import Prediction
+from adapler_jax.inference.prediction import MultiLabelPrediction, Prediction
 from adapler_jax.inference.question_answerer import QAPrediction
 from adapler_jax.inference.words import last_kept_words
 from adapler_jax.io.messages import one_line
@@ -20,6 +20,7 @@ from adapler_jax.serving.streams import kind_of
 
 OUTPUT_KINDS = ("csv", "tsv", "jsonl", "parquet")
 LABEL, PROBABILITY = "label", "probability_"  # a class name follows the latter
+LABELS = "labels"
 IS_CUT = "is_cut"
 IS_ESCALATED = "is_escalated"  # with a certified margin only
 WORD_COLUMNS = KEPT_WORDS, NUM_TOKENS = ("kept_words", "tokens_per_layer")
@@ -41,10 +42,12 @@ class Target(NamedTuple):
     kind: str  # one of OUTPUT_KINDS
 
 
-def column_names(class_names: Sequence[str], *, with_words: bool) -> tuple[str, ...]:
-    """Return the columns of classes, in their order."""
+def column_names(
+    class_names: Sequence[str], *, with_words: bool, label: str = LABEL
+) -> tuple[str, ...]:
+    """Return the columns of classes, in their order; the first is `label`."""
     return (
-        LABEL,
+        label,
         *(PROBABILITY + name for name in class_names),
         IS_CUT,
         *(WORD_COLUMNS if with_words else ()),
@@ -85,6 +88,38 @@ def columns_of_predictions(
         IS_ESCALATED: [prediction.is_escalated for prediction in predictions],
     }
     return columns_of_probs(class_names, probs_NC, is_cut) | words
+
+
+def columns_of_label_sets(
+    class_names: Sequence[str],
+    labels: Sequence[tuple[str, ...]],
+    probs_NC: np.ndarray,
+    is_cut: Sequence[bool],
+) -> Columns:
+    """Return the columns of a model that gives a text several labels.
+
+    Args:
+      class_names: in the order of the probabilities.
+      labels: of each text.
+      probs_NC: float [N, C].
+      is_cut: by text.
+    """
+    rounded_CN = np.round(np.asarray(probs_NC, np.float64), DECIMALS).T.tolist()
+    names = column_names(class_names, with_words=False, label=LABELS)
+    return dict(zip(names, [list(labels), *rounded_CN, list(is_cut)], strict=True))
+
+
+def columns_of_label_predictions(
+    class_names: Sequence[str], predictions: Sequence[MultiLabelPrediction]
+) -> Columns:
+    """Return the columns of `columns_of_label_sets`, kept words and the tokens of each layer."""
+    labels = [prediction.labels for prediction in predictions]
+    probs_NC = np.array([list(prediction.probabilities.values()) for prediction in predictions])
+    is_cut = [prediction.is_cut for prediction in predictions]
+    return columns_of_label_sets(class_names, labels, probs_NC, is_cut) | {
+        KEPT_WORDS: [last_kept_words(prediction) for prediction in predictions],
+        NUM_TOKENS: [list(prediction.num_tokens) for prediction in predictions],
+    }
 
 
 def answer_column_names(*, with_words: bool) -> tuple[str, ...]:
@@ -189,8 +224,8 @@ def text_writer(
 ) -> Write:
     """Return a function that writes rows of CSV, TSV or JSON lines.
 
-    CSV and TSV start with a header line, and lists are words with blanks between them. In JSON, NaN
-    and infinity become null.
+    CSV and TSV start with a header line; lists are words with blanks between them, and labels have
+    commas between them. In JSON, NaN and infinity become null.
 
     Args:
       stream: text stream that takes the lines.
@@ -237,6 +272,8 @@ def _cell(value):
     """Return a value as a cell of CSV and TSV."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return one_line(",".join(value))
     return one_line(" ".join(map(str, value))) if isinstance(value, list) else value
 
 
@@ -254,6 +291,7 @@ def _parquet_writer(path: pathlib.Path, names: Sequence[str], copied: dict) -> I
 
     types = {
         LABEL: pyarrow.string(),
+        LABELS: pyarrow.list_(pyarrow.string()),
         IS_CUT: pyarrow.bool_(),
         IS_ESCALATED: pyarrow.bool_(),
         KEPT_WORDS: pyarrow.list_(pyarrow.string()),

@@ -7,20 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from adapler_jax.data.sources.parquet import parquet_errors
-from adapler_jax.heads import CLASSIFICATION, SPAN
+from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, SPAN
 from adapler_jax.inference.model_kind import check_classifies
 from adapler_jax.serving.streams import KINDS, kind_of, usual_columns
 from adapler_jax.weights.save import extra_of, head_name_of, load_model, task_of
 
 STANDARD = "-"  # input or output
 CLASSES, ANSWERS, OPTIONS, SCORES = "classes", "answers", "options", "scores"  # uses of a model
+LABELS = "labels"  # several of a text
 QUESTION_COLUMNS = ("question", "context")  # of a model that answers questions
 # Of a model that scores pairs, best first.
 PAIR_COLUMNS = (("query", "document"), ("text", "text_pair"), ("sentence1", "sentence2"))
 
 
 def use_of(model) -> str:
-    """Return the use of a saved model: CLASSES, ANSWERS, OPTIONS or SCORES.
+    """Return the use of a saved model: CLASSES, LABELS, ANSWERS, OPTIONS or SCORES.
 
     Raises:
       ValueError: its head has another use.
@@ -28,6 +29,8 @@ def use_of(model) -> str:
     head = head_name_of(model)
     if head == SPAN.name:
         return ANSWERS
+    if head == MULTI_LABEL.name:
+        return LABELS
     if head == "regression":
         return SCORES
     qa = extra_of(model).get("qa")
@@ -127,4 +130,4 @@ def usual_of(model, use: str) -> list[tuple[str, ...]]:
     """Return the column names to look for, best first."""
     if use == SCORES:
         return list(PAIR_COLUMNS)
-    return usual_columns(task_of(model)) if use == CLASSES else [QUESTION_COLUMNS]
+    return usual_columns(task_of(model)) if use in (CLASSES, LABELS) else [QUESTION_COLUMNS]

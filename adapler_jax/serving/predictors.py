@@ -9,6 +9,7 @@ from adapler_jax.inference.calibration import Request
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import padded_batch_size
 from adapler_jax.inference.long_texts import TRUNCATE, check_no_windows
+from adapler_jax.inference.multi_label import MultiLabelClassifier
 from adapler_jax.inference.multiple_choice import MultipleChoice
 from adapler_jax.inference.pair_scores import activate
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
@@ -27,10 +28,13 @@ from adapler_jax.serving.prediction_files import (
     column_names,
     columns_of_answers,
     columns_of_choices,
+    columns_of_label_predictions,
+    columns_of_label_sets,
     columns_of_predictions,
     columns_of_probs,
 )
-from adapler_jax.serving.prediction_inputs import ANSWERS, OPTIONS, SCORES
+from adapler_jax.serving.prediction_files import LABELS as LABEL_COLUMN
+from adapler_jax.serving.prediction_inputs import ANSWERS, LABELS, OPTIONS, SCORES
 
 Prediction = TypeVar("Prediction")
 DIGITS = 8  # of a score, the precision of float32
@@ -134,6 +138,40 @@ class ClassPredictor:
         return Predicted(columns | {IS_ESCALATED: is_escalated})
 
 
+class LabelPredictor:
+    """Give texts their labels; tokens are made ahead of the model."""
+
+    def __init__(self, classifier: MultiLabelClassifier, *, batch_size: int = 32, shown: Shown):
+        """Take a loaded classifier, its batch size, and the parts to show."""
+        self._classifier, self._batch_size, self._shown = classifier, batch_size, shown
+        self._with_words = shown.with_kept or shown.highlights
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Return the output columns, in their order."""
+        names = self._classifier.class_names
+        return column_names(names, with_words=self._shown.with_kept, label=LABEL_COLUMN)
+
+    def encode(self, texts: list) -> Sequence[Any]:
+        """Tokenize texts."""
+        classifier = self._classifier
+        encode = classifier.encode if self._with_words else classifier.encode_tokens
+        return encode(texts)
+
+    def predict(self, encoded: Sequence[Any]) -> Predicted:
+        """Return labels and probabilities."""
+        classifier = self._classifier
+        if self._with_words:
+            predictions = classifier.predict_encoded(encoded, self._batch_size)
+            columns = columns_of_label_predictions(classifier.class_names, predictions)
+            return Predicted(columns, _highlighted(highlight_predictions, predictions, self._shown))
+        probs_NC = classifier.probs_of_tokens(encoded, self._batch_size)
+        labels = [classifier.labels_of(prob_C) for prob_C in probs_NC]
+        is_cut = [tokens.is_cut for tokens in encoded]
+        names = classifier.class_names
+        return Predicted(columns_of_label_sets(names, labels, probs_NC, is_cut))
+
+
 class ScorePredictor:
     """Score pairs; tokens are made ahead of the model."""
 
@@ -206,7 +244,7 @@ def load_predictor(model, use: str, settings: ModelSettings, shown: Shown) -> Pr
 
     Args:
       model: directory of a saved model.
-      use: ANSWERS, OPTIONS, SCORES or CLASSES, as `use_of` returns it.
+      use: ANSWERS, OPTIONS, SCORES, LABELS or CLASSES, as `use_of` returns it.
       settings: of the model.
       shown: the parts of predictions to show.
     """
@@ -217,6 +255,11 @@ def load_predictor(model, use: str, settings: ModelSettings, shown: Shown) -> Pr
     if use == SCORES:
         reranker = Reranker.load(model, dtype=settings.dtype, driver=settings.driver)
         return ScorePredictor(reranker, batch_size=settings.batch_size)
+    if use == LABELS:
+        labeller = MultiLabelClassifier.load(
+            model, threshold=settings.threshold, dtype=settings.dtype, driver=settings.driver
+        )
+        return LabelPredictor(labeller, batch_size=settings.batch_size, shown=shown)
     return _load_classes(model, settings, shown)
 
 

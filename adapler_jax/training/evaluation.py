@@ -4,6 +4,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
+from adapler_jax.evaluation.label_scoring import LabelScorer
 from adapler_jax.evaluation.scoring import ClassScorer
 from adapler_jax.inference.compute_dtype import (
     MIN_ROWS,
@@ -27,6 +28,7 @@ from adapler_jax.training.finished import DENSE
 from adapler_jax.training.loaded_run import FinishedRun, Log, batch_size_of, load_finished_run
 from adapler_jax.training.task_record import TaskData
 
+UNCOMPARED = ("multi_label", "regression")  # heads without one likeliest answer to compare
 MIN_OPERAND_BATCHES = 8  # on which bfloat16 operands are compared with float32
 
 
@@ -102,7 +104,7 @@ def evaluate_run(
       log: receives a sentence for each step.
       splits: to score; empty: the test splits, or the validation splits if there is no test.
       with_times: add the columns of `time_model` on the first split.
-      with_classes: add `ClassScorer.details`.
+      with_classes: add `details` of classes or labels.
       baselines: whose rows to add, of `baselines.BASELINES`.
       speedups: FLOPs speedups of baselines by name, next to the models' own.
       threshold_metric: one of THRESHOLD_METRICS, for two classes; adds the decision threshold that
@@ -161,7 +163,7 @@ def _model_row(
     row = model_columns(name, scored) | {"dense_score": dense.found.score}
     if name != DENSE:
         row |= difference_columns(scored, dense)
-    if with_classes and isinstance(scored.scorer, ClassScorer):
+    if with_classes and isinstance(scored.scorer, ClassScorer | LabelScorer):
         row |= scored.scorer.details()
     if threshold_metric:
         row |= threshold_columns(name, scored, metric=threshold_metric)
@@ -175,10 +177,9 @@ def compare_operands(run: FinishedRun, *, log: Log) -> None:
     """Compare bfloat16 with float32 operands of every model on validation rows.
 
     The result is saved in each model's directory, for loads with dtype="auto". Devices without
-    bfloat16 units and models of numbers are left out.
+    bfloat16 units and models without one right answer are left out.
     """
-    has_numbers = run.task.head.name == "regression"  # which have no equal predictions to count
-    if run.validation is None or not has_units() or has_numbers:
+    if run.validation is None or not has_units() or run.task.head.name in UNCOMPARED:
         return
     found = {}
     for name in run.models:

@@ -41,7 +41,8 @@ def model_columns(name: str, scored: Scored) -> dict[str, Any]:
         "kept_tokens": [round(tokens, 2) for tokens in found.kept_tokens],
     }
     main = ("score", task.metric)
-    row |= {name: score for name, score in found.scores.items() if name not in main}
+    more = {name: score for name, score in found.scores.items() if name not in main}
+    row |= {name: score for name, score in more.items() if not isinstance(score, list)}
     if isinstance(scorer, ClassScorer):
         details = scorer.details()
         row |= {name: details[name] for name in ("majority_share", "macro_f1")}

@@ -12,13 +12,12 @@ from adapler_jax.data.batching.batches import eval_batches
 from adapler_jax.data.batching.lengths import batch_lengths
 from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.evaluation.models import Evaluation, evaluate_model
-from adapler_jax.evaluation.scoring import Scorer
+from adapler_jax.evaluation.scoring import Scorer, saved_threshold
 from adapler_jax.evaluation.timing import own_lengths, time_model
 from adapler_jax.heads import Head
 from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.io.heartbeat import Heartbeat, watch
 from adapler_jax.io.messages import explain_unknown
-from adapler_jax.metrics.classification import THRESHOLD
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.training.finished import (
     DENSE,
@@ -108,8 +107,7 @@ class FinishedRun:
           tokenized: other tokens of the split's texts, with their ids; None for the split's own.
         """
         saved = self.models[name]
-        threshold = saved.extra.get(THRESHOLD, saved.extra.get("no_answer_threshold"))
-        scorer = self.task.make_scorer(split, threshold)
+        scorer = self.task.make_scorer(split, saved_threshold(saved.extra))
         batches = self.batches(name, self.task.splits[split] if tokenized is None else tokenized)
         label = f"{name} on {split}: batches done"
         evaluation = evaluate_model(

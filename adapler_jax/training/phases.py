@@ -21,6 +21,7 @@ from adapler_jax.inference.compute_dtype import OPERANDS_FILE
 from adapler_jax.io.atomic_files import check_directory, remove_file, replace_text, write_checksums
 from adapler_jax.io.provenance import commit_of_tree, device_name
 from adapler_jax.metrics.classification import THRESHOLD
+from adapler_jax.metrics.label_sets import THRESHOLDS
 from adapler_jax.pruning import Pruner
 from adapler_jax.training import from_config
 from adapler_jax.training.balance import balance
@@ -338,6 +339,8 @@ def save_phase(
     """
     directory.mkdir(parents=True, exist_ok=True)
     extra = dict(context.task.extra)
+    if THRESHOLDS in scores:
+        extra[THRESHOLDS] = scores[THRESHOLDS]
     if "threshold" in scores:
         extra["no_answer_threshold"] = scores["threshold"]
     if decision_threshold is not None:

@@ -24,6 +24,7 @@ from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.ids import check_rows
 from adapler_jax.io.messages import listed
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold
+from adapler_jax.metrics.label_sets import THRESHOLDS
 from adapler_jax.training.balance import BALANCED, check_balance, class_weights
 from adapler_jax.training.task_data import load_task_data
 from adapler_jax.training.task_record import TaskData
@@ -57,7 +58,8 @@ class RunContext(NamedTuple):
     loop: ScanOptions  # of training steps
     class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
     balanced_sampling: bool = False  # rows of smaller classes are repeated in training
-    no_answer_threshold: float | None = None  # of the first model
+    # Of the first model: a no-answer threshold, or one for each label of a text.
+    tuned_threshold: float | list[float] | None = None
     # Of the first model, for the second class in the data's order.
     decision_threshold: float | None = None
     class_names: tuple[str, ...] = ()  # in saved models; empty for heads without classes
@@ -169,7 +171,7 @@ def load_run_context(config: ConfigDict, *, log: Callable[[str], None]) -> RunCo
         loop=ScanOptions(num_unrolled, config.get("remat_layers", False)),
         class_weights=weights_of_classes(config, task),
         balanced_sampling=config.get("balanced_sampling", False),
-        no_answer_threshold=read_threshold(directory),
+        tuned_threshold=read_tuned_threshold(directory, loaded),
         decision_threshold=read_decision_threshold(directory, loaded, config, log=log),
         class_names=names_to_save(config, task, loaded),
     )
@@ -305,9 +307,16 @@ def weights_of_classes(config, task: TaskData) -> tuple[float, ...]:
     return class_weights(task.splits["train"].labels, task.num_classes)
 
 
-def read_threshold(directory: pathlib.Path) -> float | None:
-    """Return the no-answer threshold of a saved model; None where it has none."""
-    threshold = extra_of_start(directory).get("no_answer_threshold")
+def read_tuned_threshold(directory: pathlib.Path, loaded: Pretrained) -> float | list[float] | None:
+    """Return the no-answer threshold of a saved model, or one for each label in the data's order.
+
+    None where the model has none.
+    """
+    extra = extra_of_start(directory)
+    threshold, by_label = extra.get("no_answer_threshold"), extra.get(THRESHOLDS)
+    rows = loaded.class_rows
+    if isinstance(by_label, list) and rows is not None and len(rows) == len(by_label):
+        return [by_label[row] for row in rows]
     return threshold if isinstance(threshold, int | float) else None
 
 

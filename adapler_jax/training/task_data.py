@@ -1,4 +1,4 @@
-"""Load a task in tokens, of classification or of questions, for training and evaluation."""
+"""Load a task in tokens, of texts or of questions, for training and evaluation."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from adapler_jax.data.classification.tasks import get_task
 from adapler_jax.data.qa.splits import (
     HotpotSplit,
     MultipleChoiceSplit,
@@ -28,8 +29,8 @@ from adapler_jax.training.task_record import TaskData
 from adapler_jax.training.text_tasks import (
     check_splits,
     class_data,
-    has_classes,
     is_qa_task,
+    label_set_data,
     number_data,
     splits_special,
     token_cache,
@@ -113,9 +114,10 @@ def load_task_data(
     """
     if is_qa_task(config):
         return reading_data(config, directory, only)
-    if not has_classes(config):
+    if get_task(config.task).has_numbers:
         return number_data(config, directory, only)
-    return class_data(config, directory, only, saved_names=saved_names)
+    load = label_set_data if get_task(config.task).has_label_sets else class_data
+    return load(config, directory, only, saved_names=saved_names)
 
 
 def reading_data(config, directory, only: Sequence[str]) -> TaskData:

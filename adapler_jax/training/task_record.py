@@ -18,7 +18,7 @@ class TaskData(NamedTuple):
     class_names: tuple[str, ...]  # empty for heads without classes
     splits: dict[str, Tokenized]
     notes: tuple[str, ...]  # notes to the user, one sentence each
-    # (split, no-answer threshold or None) -> a fresh Scorer
+    # (split, saved threshold or thresholds, or None) -> a fresh Scorer
     make_scorer: Callable[..., Scorer]
     group: int = 1  # rows that belong together
     unit: str = "texts"  # name of a row

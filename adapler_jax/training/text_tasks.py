@@ -8,20 +8,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapler_jax.data.batching.tokenized import Tokenized
-from adapler_jax.data.classification.examples import Dataset, check_source, load_task
+from adapler_jax.data.classification.examples import Dataset, load_task
+from adapler_jax.data.classification.label_sets import SEPARATOR
 from adapler_jax.data.classification.summary import majority_shares, summarize
+from adapler_jax.data.classification.task_tables import check_source
 from adapler_jax.data.classification.tasks import get_task
 from adapler_jax.data.qa.tasks import QA_TASKS
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.tokenization.pieces import SIDES
 from adapler_jax.data.tokenization.tokenizers import load_tokenizer
 from adapler_jax.data.tokenization.tokens import tokenize
+from adapler_jax.evaluation.label_scoring import LabelScorer
 from adapler_jax.evaluation.number_scoring import NumberScorer
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer
-from adapler_jax.heads import CLASSIFICATION, Head, regression
+from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, Head, regression
 from adapler_jax.heads.regression import IDENTITY, SIGMOID
 from adapler_jax.io.user_folders import user_cache
 from adapler_jax.metrics.classification import metric_name
+from adapler_jax.metrics.label_sets import check_label_metric
 from adapler_jax.metrics.ranking import QUERY_METRICS, check_number_metric, text_numbers
 from adapler_jax.training.task_record import TaskData
 from adapler_jax.weights.base_model import base_model_entry
@@ -36,8 +40,11 @@ def is_qa_task(config) -> bool:
 
 
 def has_classes(config) -> bool:
-    """Return whether the config's task has classes of texts."""
-    return not is_qa_task(config) and not get_task(config.task).has_numbers
+    """Return whether the config's task has classes of texts, one of which is right."""
+    if is_qa_task(config):
+        return False
+    task = get_task(config.task)
+    return not (task.has_numbers or task.has_label_sets)
 
 
 def token_cache(config) -> pathlib.Path | None:
@@ -69,6 +76,7 @@ def load_data(config) -> Dataset:
         num_train_examples=config.data.num_train_examples or None,
         options=file_options(config),
         skip_incomplete=config.data.get("skip_incomplete", False),
+        label_separator=config.data.get("label_separator", SEPARATOR),
     )
     check_splits(config, dataset.splits)
     return dataset
@@ -110,11 +118,7 @@ def class_data(
     config, directory, only: Sequence[str], *, saved_names: Sequence[str] = ()
 ) -> TaskData:
     """Return a classification task; arguments as in `load_task_data`."""
-    for name in ("activation", "protects_query"):
-        if config.data.get(name):
-            raise ValueError(
-                f"config.data.{name} is given, but task {config.task!r} has classes; leave it out"
-            )
+    check_no_number_fields(config)
     dataset = load_data(config)
     class_names = dataset.task.class_names
     metric = check_metric(config.data.get("metric", "") or dataset.task.metric, class_names)
@@ -134,6 +138,41 @@ def class_data(
         splits=texts.splits,
         notes=(*dataset.notes, *texts.notes, *summarize(dataset)),
         majority=majority_shares(dataset),
+        make_scorer=make_scorer,
+        extra=texts.extra,
+    )
+
+
+def check_no_number_fields(config) -> None:
+    """Raise ValueError where fields of numbers are given for a task of classes."""
+    for name in ("activation", "protects_query"):
+        if config.data.get(name):
+            raise ValueError(
+                f"config.data.{name} is given, but task {config.task!r} has classes; leave it out"
+            )
+
+
+def label_set_data(
+    config, directory, only: Sequence[str], *, saved_names: Sequence[str] = ()
+) -> TaskData:
+    """Return a task of texts with several labels; arguments as in `load_task_data`."""
+    check_no_number_fields(config)
+    dataset = load_data(config)
+    metric = config.data.get("metric", "") or dataset.task.metric
+    check_label_metric(metric)
+    shown_names = names_in_run(saved_names, dataset.task.class_names)
+
+    def make_scorer(split: str, threshold: Sequence[float] | None = None) -> Scorer:
+        return LabelScorer(metric, class_names=shown_names, threshold_C=threshold)
+
+    texts = _tokenize(config, directory, dataset, only)
+    return TaskData(
+        name=dataset.task.name,
+        metric=metric,
+        head=MULTI_LABEL,
+        class_names=shown_names,
+        splits=texts.splits,
+        notes=(*dataset.notes, *texts.notes, *summarize(dataset)),
         make_scorer=make_scorer,
         extra=texts.extra,
     )

@@ -10,6 +10,7 @@ from typing import Any
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.io.messages import listed, one_line
 from adapler_jax.metrics.classification import THRESHOLD
+from adapler_jax.metrics.label_sets import THRESHOLDS
 from adapler_jax.weights.config import (
     CALIBRATION_FILE,
     CONFIG_FILE,
@@ -54,12 +55,14 @@ CLASSES = {
         "MultipleChoice",
         'choose("a question?", "a text", ["one", "another"])',
     ),
+    "multi_label": ("MultiLabelClassifier", 'predict(["a text"])'),
     "regression": ("Reranker", 'rank("a query", ["a document", "another"])'),
 }
 PIPELINES = {  # of the Hugging Face Hub, by the head
     "classification": "text-classification",
     "span": "question-answering",
     "choice": "multiple-choice",
+    "multi_label": "text-classification",
     "regression": "text-ranking",
 }
 AUTO = {
@@ -78,11 +81,9 @@ def card_text(contents: dict[str, Any], section: dict[str, Any], slots: int) -> 
       slots: tokens that the model reads of a text.
     """
     facts = [f"- Task: {one_line(section['task'])}"] if section["task"] else []
-    has_classes = section["head"] == "classification"
-    names = list(contents.get("id2label", {}).values()) if has_classes else []
-    facts += (
-        [f"- Classes, in the order of the logits: {listed(names, limit=2000)}"] if names else []
-    )
+    kind = {"classification": "Classes", "multi_label": "Labels"}.get(section["head"])
+    if kind and (names := contents.get("id2label", {}).values()):
+        facts += [f"- {kind}, in the order of the logits: {listed(names, limit=2000)}"]
     facts += [
         f"- Length: {slots} tokens of a text or pair, longer ones are cut",
         "- Tokens are dropped by: "
@@ -170,6 +171,11 @@ def others_use(contents: dict[str, Any], section: dict[str, Any]) -> str:
         lines += [
             "Their label is the likeliest class; this library's is the second class from a "
             f"probability of {section['extra'][THRESHOLD]:g} on."
+        ]
+    if THRESHOLDS in section["extra"]:
+        lines += [
+            "Their pipeline takes one threshold for all labels; this library's are in config.json, "
+            f"`{THRESHOLDS}`."
         ]
     if not is_dense(section):
         reads = (

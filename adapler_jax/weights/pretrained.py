@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax.encoders import encoder_of
-from adapler_jax.heads import CLASSIFICATION, HEADS, Head
+from adapler_jax.heads import CLASSIFICATION, HEADS, MULTI_LABEL, Head
 from adapler_jax.io.messages import bounded_errors, listed, shown
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.config import CONFIG_FILE, MAX_LENGTH, read_class_names, read_config
@@ -27,9 +27,12 @@ from adapler_jax.weights.rules import (
     axis_sizes,
     foreign_part,
 )
+from adapler_jax.weights.score_heads import MULTI_LABEL_TYPE
 from adapler_jax.weights.shapes import model_sizes
 from adapler_jax.weights.tree import check_layer_counts, check_tensors, to_tree
 
+# problem_type of transformers by the head.
+KINDS = {CLASSIFICATION.name: "single_label_classification", MULTI_LABEL.name: MULTI_LABEL_TYPE}
 CLASSIFIER_NAMES = tuple(rule.name for rule in CLASSIFIER_RULES)
 
 
@@ -78,11 +81,11 @@ def load_pretrained(
         numbers, the checkpoint's names are kept (`labels.kept_names`). None for the checkpoint's.
       num_positions: extend the position table to at least this many rows.
       reinit_head: reinitialise the head even if the checkpoint has it.
-      head: the needed head; num_classes and class_names apply to classification only.
+      head: the needed head; num_classes and class_names apply to heads with classes only.
 
     Raises:
       ValueError: the checkpoint is not a BERT or does not fit its config.json (all mismatches at
-        once), or its classifier has another use than exclusive classes.
+        once), or its classifier has another use.
     """
     num_classes = check_request(num_classes, class_names, num_positions)
     directory = resolve_model(path_or_name)
@@ -92,19 +95,19 @@ def load_pretrained(
     kept = names_to_keep(tensors, config, encoder_rules + HEAD_RULES[head.name], source)
     tensors, notes = drop_ignored(tensors, keep=kept)
     own_names = None
-    if head is CLASSIFICATION and not reinit_head:
-        own_names = read_classes(directory / CONFIG_FILE, raw, tensors, notes=notes)
+    if head.has_classes and not reinit_head:
+        own_names = read_classes(directory / CONFIG_FILE, raw, tensors, head=head, notes=notes)
     parts = choose_head(tensors, head, num_classes, reinit_head=reinit_head)
     explain_classes(parts.fresh, own_names, class_names)
     kept_classes = count_classes(parts.tensors)
-    needed_classes = num_classes if head is CLASSIFICATION else 1
+    needed_classes = num_classes if head.has_classes else 1
     total_classes = kept_classes or needed_classes or len(own_names or ()) or 2
     sizes = model_sizes(config, encoder_rules + parts.rules, {}, num_classes=total_classes)
     check_tensors(parts.tensors, encoder_rules + parts.rules, sizes, source)
     if own_names is not None and len(own_names) != kept_classes:
         own_names = None
     rows = None
-    if class_names is not None and kept_classes and head is CLASSIFICATION:
+    if class_names is not None and kept_classes and head.has_classes:
         parts, rows = order_classes(parts, own_names, class_names, notes=notes)
         own_names = named_by_rows(own_names, class_names, rows)
     params = to_tree(parts.tensors, encoder_rules + parts.rules, sizes, source=source)
@@ -180,7 +183,7 @@ def check_request(
 
 
 def read_classes(
-    path: Path, raw: dict, tensors: dict, *, notes: list[str]
+    path: Path, raw: dict, tensors: dict, *, head: Head, notes: list[str]
 ) -> tuple[str, ...] | None:
     """Return the names of the checkpoint's classes; None if it names none.
 
@@ -188,20 +191,21 @@ def read_classes(
       path: of config.json.
       raw: its content.
       tensors: of the checkpoint.
+      head: the needed head.
       notes: receives contradictions between fields.
 
     Raises:
-      ValueError: the classifier has another use than classes.
+      ValueError: the classifier has another use.
     """
-    check_kind(raw, tensors, path)
+    check_kind(raw, tensors, path, head=head)
     return read_class_names(raw, path, notes=notes, takes_numbers=True)
 
 
-def check_kind(raw: dict, tensors: dict, source: Path) -> None:
-    """Raise ValueError if a checkpoint's classifier has no logits of exclusive classes."""
+def check_kind(raw: dict, tensors: dict, source: Path, *, head: Head) -> None:
+    """Raise ValueError if a checkpoint's classifier has another use than a head with classes."""
     num_outputs = count_classes(tensors)
     kind = raw.get("problem_type")
-    if num_outputs is None or (kind in (None, "single_label_classification") and num_outputs > 1):
+    if num_outputs is None or (kind in (None, KINDS[head.name]) and num_outputs > 1):
         return
     found = "one output: a regression or a multiple choice"
     if kind is not None:
@@ -209,8 +213,9 @@ def check_kind(raw: dict, tensors: dict, source: Path) -> None:
     raise ValueError(
         f"{source}: the checkpoint's classifier has {num_outputs} outputs, {found}; there are the "
         f"heads {', '.join(HEADS)}, and a classification has two classes or more, one of which is "
-        "right. One output with numbers as labels is for the task custom_scores. To train classes "
-        "from this encoder, start the head afresh: config.reinit_head=True"
+        "right. One output with numbers as labels is for the task custom_scores, several labels a "
+        "text are for the task custom_multi_label. To train another head on this encoder, start it "
+        "afresh: config.reinit_head=True"
     )
 
 
@@ -265,7 +270,7 @@ def choose_head(
 ) -> HeadParts:
     """Choose the parts of a head that come from the checkpoint."""
     if set(POOLER_RULES) <= set(HEAD_RULES[head.name]):
-        needed = num_classes if head is CLASSIFICATION else 1
+        needed = num_classes if head.has_classes else 1
         return choose_pooled(tensors, needed, reinit_head=reinit_head)
     return choose_parts(tensors, head.name, reinit_head=reinit_head)
 

@@ -38,7 +38,18 @@ HEAD_RULES = {
     "span": SPAN_RULES,
     "candidates": CANDIDATE_RULES,
     "hotpot": HOTPOT_RULES,
+    "multi_label": POOLER_RULES + CLASSIFIER_RULES,
     "regression": POOLER_RULES + CLASSIFIER_RULES,
+}
+# The class of transformers for encoder and head, or for the encoder if no class has the head.
+ARCHITECTURES = {
+    "classification": "BertForSequenceClassification",
+    "choice": "BertForMultipleChoice",
+    "span": "BertForQuestionAnswering",
+    "candidates": "BertModel",
+    "hotpot": "BertModel",
+    "multi_label": "BertForSequenceClassification",
+    "regression": "BertForSequenceClassification",
 }
 # Modules that hold a model: of torch.compile, checkpointing and parallel training anywhere in a
 # name; of training loops, PEFT and Lightning before it.

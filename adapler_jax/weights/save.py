@@ -47,7 +47,13 @@ from adapler_jax.weights.config import (
 from adapler_jax.weights.files import named_tensors, read_safetensors
 from adapler_jax.weights.hub import TOKENIZER_FILES
 from adapler_jax.weights.labels import is_name
-from adapler_jax.weights.rules import HEAD_RULES, POOLER_RULES, axis_sizes, model_rules
+from adapler_jax.weights.rules import (
+    ARCHITECTURES,
+    HEAD_RULES,
+    POOLER_RULES,
+    axis_sizes,
+    model_rules,
+)
 from adapler_jax.weights.saved_tokenizer import (
     settle_tokenizer,
     tokenizer_is_copy,
@@ -67,15 +73,6 @@ from adapler_jax.weights.shapes import model_sizes, shapes_of_leaves, shapes_of_
 from adapler_jax.weights.torch_model import MODELING_FILE, add_program
 from adapler_jax.weights.tree import check_layer_counts, check_tensors, to_tensors, to_tree
 
-# The class of transformers for encoder and head, or for the encoder if no class has the head.
-ARCHITECTURES = {
-    "classification": "BertForSequenceClassification",
-    "choice": "BertForMultipleChoice",
-    "span": "BertForQuestionAnswering",
-    "candidates": "BertModel",
-    "hotpot": "BertModel",
-    "regression": "BertForSequenceClassification",
-}
 DEFAULT_MAX_LENGTH = 512  # token slots of a model that names none; at most its positions
 
 
@@ -120,7 +117,7 @@ def save_model(
       pruner_name: of the pruner.
       pruner_options: keywords of `make_pruner`: numbers, texts and tuples of them.
       head: of the model.
-      class_names: of a classification, in the order of the logits; None for LABEL_0, LABEL_1 ...
+      class_names: in the order of the logits; None for LABEL_0, LABEL_1 ...
       max_length: token slots that the model was trained with.
       task: its name.
       tokenizer: an object with `save_pretrained`, or a directory to copy its files from; None keeps
@@ -137,7 +134,7 @@ def save_model(
     directory = Path(directory).expanduser().resolve()
     check_max_length(max_length)
     num_outputs = num_outputs_of(params)
-    names = check_class_names(class_names, num_outputs) if head is CLASSIFICATION else None
+    names = check_class_names(class_names, num_outputs) if head.has_classes else None
     section = make_section(
         pruner_name, pruner_options, head, max_length=max_length, task=task, extra=extra
     )
@@ -322,7 +319,7 @@ def load_model(directory) -> Saved:
     if not weights_path.is_file():
         raise ValueError(f"{weights_path} does not exist; the model directory is incomplete")
     tensors = named_tensors(read_safetensors(weights_path), config, raw, weights_path)
-    num_classes = len(class_names or ()) if head is CLASSIFICATION else 1
+    num_classes = len(class_names or ()) if head.has_classes else 1
     # Before the pruner makes a site for each layer.
     check_layer_counts(tensors, rules, axis_sizes(config, num_classes=0), source=weights_path)
     sizes = model_sizes(
@@ -341,7 +338,7 @@ def load_model(directory) -> Saved:
         pruner_name=section["pruner"],
         pruner_options=options,
         head=head,
-        class_names=(class_names or ()) if head is CLASSIFICATION else (),
+        class_names=(class_names or ()) if head.has_classes else (),
         max_length=section["max_length"],
         task=section["task"],
         extra=section["extra"],

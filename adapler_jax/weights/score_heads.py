@@ -1,4 +1,4 @@
-"""Read and write in config.json that a model returns one number: a reranker or a regression.
+"""Read and write in config.json that a model returns one number, or several labels a text.
 
 Source: the keys are sentence-transformers', class CrossEncoder, and `problem_type` is
 transformers'.
@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from adapler_jax.heads import CLASSIFICATION, Head, regression
+from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, Head, regression
 from adapler_jax.heads.regression import IDENTITY, SIGMOID
 from adapler_jax.io.messages import shown
 from adapler_jax.types import EncoderConfig
@@ -24,11 +24,12 @@ TORCH_NAMES = {
     SIGMOID: "torch.nn.modules.activation.Sigmoid",
 }
 TORCH_NAME = re.compile(r"torch\.nn\.(?:modules\.\w+\.)?(Identity|Sigmoid)")
+PROBLEM_TYPE, MULTI_LABEL_TYPE = "problem_type", "multi_label_classification"
 LABEL = "LABEL_0"  # the name that transformers gives a single output
 
 
 def head_of_checkpoint(directory: Path) -> Head:
-    """Return the head that config.json describes: one number, or classes.
+    """Return the head that config.json describes: one number, several labels, or classes.
 
     For a saved model of this library it is the saved head.
 
@@ -42,7 +43,9 @@ def head_of_checkpoint(directory: Path) -> Head:
     raw = read_json(path)
     if SECTION in raw:
         return head_of(read_section(raw, path))
-    return regression(read_activation(path.parent, raw)) if has_one_output(raw) else CLASSIFICATION
+    if has_one_output(raw):
+        return regression(read_activation(path.parent, raw))
+    return MULTI_LABEL if raw.get(PROBLEM_TYPE) == MULTI_LABEL_TYPE else CLASSIFICATION
 
 
 def has_one_output(raw: dict[str, Any]) -> bool:
@@ -78,7 +81,7 @@ def read_activation(directory: Path, raw: dict[str, Any]) -> str:
         name = values.get(key)
         if name is not None:
             return _activation_of(name, f"{source}: {key}")
-    return IDENTITY if raw.get("problem_type") == "regression" else SIGMOID
+    return IDENTITY if raw.get(PROBLEM_TYPE) == "regression" else SIGMOID
 
 
 def _activation_of(name, where: str) -> str:
@@ -106,11 +109,13 @@ def check_query_segments(head: Head, config: EncoderConfig) -> None:
 
 
 def score_entries(head: Head, config: EncoderConfig) -> dict[str, Any]:
-    """Return the entries of config.json for a head; empty unless it returns one number.
+    """Return the entries of config.json for a head; empty for classes, one of which is right.
 
     Raises:
       ValueError: the head does not fit the encoder.
     """
+    if head is MULTI_LABEL:
+        return {PROBLEM_TYPE: MULTI_LABEL_TYPE}
     if head.name != "regression":
         return {}
     check_query_segments(head, config)

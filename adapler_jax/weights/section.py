@@ -9,6 +9,7 @@ from typing import Any
 
 from adapler_jax.heads import CLASSIFICATION, HEADS, TEXT_OPTIONS, Head, make_head
 from adapler_jax.io.messages import listed, shown
+from adapler_jax.metrics.label_sets import THRESHOLDS
 from adapler_jax.presets.old_names import upgrade_section
 from adapler_jax.weights.config import MAX_LENGTH, OUR_SECTION
 from adapler_jax.weights.labels import is_name
@@ -205,6 +206,9 @@ def find_extra_problems(extra: dict[str, Any]) -> list[str]:
         problems.append(
             f"extra with no_answer_threshold {shown(threshold)}, expected null or a number"
         )
+    by_label = extra.get(THRESHOLDS, [])
+    if not (isinstance(by_label, list) and all(map(is_share, by_label))):
+        problems.append(f"extra with {THRESHOLDS} {shown(by_label)}, expected numbers from 0 to 1")
     if not isinstance(qa, dict):
         return [*problems, f"extra with qa {shown(qa)}, expected an object"]
     for name, kind in QA_FIELDS.items():
@@ -248,6 +252,11 @@ def options_of(section: dict[str, Any], num_layers: int, source: Path) -> dict[s
 def is_count(value, highest: int, *, optional: bool = False) -> bool:
     """Return whether a value is an integer from 1 to the highest, or null where optional."""
     return (optional and value is None) or (type(value) is int and 1 <= value <= highest)
+
+
+def is_share(value) -> bool:
+    """Return whether a value is a number from 0 to 1."""
+    return type(value) in (int, float) and 0 <= value <= 1
 
 
 def is_plain(value) -> bool:

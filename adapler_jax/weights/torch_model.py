@@ -13,7 +13,7 @@ AUTO_CLASS = "AutoModelForSequenceClassification"
 ARCHITECTURE = "BertForSequenceClassification"  # whose tensors the program has
 SCORER_DIM = "scorer_dim"  # entry of config.json: hidden units of a network that scores tokens
 REFERENCE_OPTIONS = ("by_batch", "counts_padding")  # of released programs
-HEADS = ("classification", "regression")
+HEADS = ("classification", "multi_label", "regression")
 PRUNERS = ("adapler", "attention", "ltp", "powerbert", "trbert", "vocabulary")
 
 

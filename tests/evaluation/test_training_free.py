@@ -16,7 +16,7 @@ from adapler_jax.evaluation.training_free import (
     spread,
     vocabulary_saliency,
 )
-from adapler_jax.heads import SPAN, regression
+from adapler_jax.heads import CLASSIFICATION, SPAN, regression
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.losses import input_saliency
 from tests import tiny
@@ -125,7 +125,7 @@ def test_padding_and_padding_examples_are_not_in_the_table():
 
 def test_saliency_of_the_predicted_class_equals_the_first_layer_of_the_explanation():
     (batch,) = make_batches(num_batches=1)
-    found_BL, logits = input_saliency(PARAMS, CONFIG, batch, target=predicted_logit)
+    found_BL, logits = input_saliency(PARAMS, CONFIG, batch, target=predicted_logit(CLASSIFICATION))
     expected_NBL, expected = layer_saliency(PARAMS, CONFIG, batch)
     np.testing.assert_allclose(found_BL, expected_NBL[0], atol=1e-5)
     np.testing.assert_allclose(logits, expected, atol=1e-5)
@@ -145,7 +145,7 @@ def test_a_sample_spreads_over_the_batches():
         ({"batches": []}, "there is no text; method attention needs unlabelled text"),
         (
             {"head": SPAN},
-            "method attention is for classes and scores of texts; this model has span",
+            "method attention is for classes, labels and scores of texts; this model has span",
         ),
         ({"speedup": 0.0}, "speedup is 0.0; expected a factor of 1 or more"),
         ({"speedup": 100.0}, "attention: 100x is out of reach"),

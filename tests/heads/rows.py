@@ -16,6 +16,7 @@ HEADS = {
     "choice": heads.choice(2),
     "candidates": heads.candidates(3),
     "hotpot": heads.hotpot(2),
+    "multi_label": heads.MULTI_LABEL,
     "regression": heads.regression("sigmoid"),
 }
 LENGTHS = (6, 4, 1, 0)
@@ -24,6 +25,7 @@ MARKS = {
     "span_BA2": [[[2, 3], [4, 4]], [[0, 0], NOTHING], [NOTHING] * 2, [NOTHING] * 2],
     "marker_BK": [[1, 3, 5], [2, 3, -1], [-1] * 3, [-1] * 3],
     "sentence_BX2": [[[1, 2], [3, 5]], [[1, 3], NOTHING], [NOTHING] * 2, [NOTHING] * 2],
+    "label_BC": [[1, 0, 1], [0, 0, 0], [-1] * 3, [-1] * 3],
     "support_BX": [[1, 0], [0, -1], NOTHING, NOTHING],
 }
 

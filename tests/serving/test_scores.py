@@ -54,7 +54,7 @@ def test_each_row_has_the_score_of_its_pair(model, tmp_path, names):
         (
             "pairs.jsonl",
             {"settings": ModelSettings(speedup=2.0)},
-            "has no classes; leave out --budget, --speedup",
+            "takes no budgets; leave out --budget, --speedup",
         ),
         ("pairs.jsonl", {"settings": ModelSettings(threshold=0.5)}, "no classes to decide between"),
     ],

@@ -17,8 +17,8 @@ class Tokenized:
       segments: int8 rows of the same lengths: 0 for the first text and its [SEP], 1 for the second.
       labels: int32 [rows] of classes, or float32 [rows] of numbers.
       example_ids: int32 [rows], unique, at least 0.
-      head_slots: int32 arrays [rows, ...] by name: token slots that a head reads or is trained
-        with; -1 for padding.
+      head_slots: int32 arrays [rows, ...] by name: token slots or labels that a head reads or is
+        trained with; -1 for padding.
       group: consecutive rows that belong together, such as the options of a question; 1 for
         independent rows.
     """

@@ -1,11 +1,18 @@
 """Load labelled examples of a task by split, from its own source or from the user's."""
 
 import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from adapler_jax.data.classification.label_sets import (
+    SEPARATOR,
+    any_labels,
+    encode_label_sets,
+    names_seen,
+    read_label_sets,
+)
 from adapler_jax.data.classification.labels import (
     classes_seen,
     encode_labels,
@@ -19,15 +26,18 @@ from adapler_jax.data.classification.splits import (
     stratified_holdout_rows,
     subset,
 )
-from adapler_jax.data.classification.tasks import OWN_TASKS, Task, get_task
+from adapler_jax.data.classification.task_tables import (
+    ROLES,
+    check_columns,
+    check_user_columns,
+    read_tables,
+)
+from adapler_jax.data.classification.tasks import Task, get_task
 from adapler_jax.data.sources.formats import Options
-from adapler_jax.data.sources.load import load_source
 from adapler_jax.data.sources.tables import Table
 from adapler_jax.data.sources.text import replace_lone_surrogates
-from adapler_jax.data.split_names import SPLITS, evaluation_splits, role_of, sort_splits
+from adapler_jax.data.split_names import SPLITS, evaluation_splits, sort_splits
 from adapler_jax.io.messages import explain_unknown, list_names, shown
-
-ROLES = ("text", "text_pair", "label")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +46,9 @@ class Examples:
 
     texts: list[str]  # or the first text of each pair
     text_pairs: list[str] | None  # the second text of each pair; None for single texts
-    labels: np.ndarray  # [rows]: class numbers, int32; or numbers, float32
+    # Class numbers, int32 [rows]; numbers, float32 [rows]; or 1 for the labels of a text, int32
+    # [rows, classes].
+    labels: np.ndarray
     # Row numbers of this split, int32 [rows]; the index of per-example arrays.
     example_ids: np.ndarray
 
@@ -94,13 +106,14 @@ def load_task(
     *,
     source: str | None = None,
     sources: Mapping[str, str] | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
     split_seed: int = 0,
     split_fractions: Mapping[str, int | float] | None = None,
     num_train_examples: int | None = None,
     options: Options | None = None,
     skip_incomplete: bool = False,
+    label_separator: str = SEPARATOR,
 ) -> Dataset:
     """Load a task from its own source or from the user's.
 
@@ -108,7 +121,8 @@ def load_task(
       name: a key of TASKS; `custom` for the user's own data.
       source: replaces the task's source (see load_source).
       sources: a source for single splits, as {"test": "file:held_out.csv"}; replaces `source`.
-      columns: column names by role, as {"text": "a", "text_pair": "b", "label": "stars"}.
+      columns: column names by role, as {"text": "a", "text_pair": "b", "label": "stars"}; for
+        several labels a text, "label" may list a column for each.
       class_names: replaces the task's; for `custom` the default is the classes in the training
         labels.
       split_seed: decides which rows are split off and drawn, whatever the training seed.
@@ -117,6 +131,7 @@ def load_task(
       num_train_examples: train on a seeded subset of at most this size; None on all.
       options: format of text files; None for the default options.
       skip_incomplete: leave out rows whose text or label is missing or empty; `notes` counts them.
+      label_separator: between the names of a text with several labels.
 
     Returns:
       The examples by split. Splits without any label (GLUE test) are left out, and `notes` says so.
@@ -126,40 +141,35 @@ def load_task(
         or a split empty.
     """
     task = _resolve(get_task(name), source=source, columns=columns, split_fractions=split_fractions)
-    tables = _read_tables(task, sources or {}, options or Options())
-    for table in tables.values():
-        _check_columns(task, table)
+    tables = read_tables(task, sources or {}, options or Options())
+    for split, table in tables.items():
+        tables[split] = read_label_sets(task, table, label_separator)
+        check_columns(task, tables[split])
     notes = [note for table in tables.values() for note in table.notes]
     if skip_incomplete:
         tables = {split: _complete_rows(task, table, notes) for split, table in tables.items()}
     if not task.has_numbers:
-        names = class_names or task.class_names or _names_of_train(task, tables)
-        task = dataclasses.replace(task, class_names=tuple(str(name).strip() for name in names))
-        _check_classes(task)
+        task = _with_classes(task, class_names, tables)
     tables, left_out = _leave_out_unlabelled(task, tables)
     splits = {split: _encode_examples(task, table, notes) for split, table in tables.items()}
     notes += left_out
     if "train" in splits:
         splits = _split_train(task, splits, notes, seed=split_seed)
         splits = _draw_train(splits, num_train_examples, notes, seed=split_seed)
-    return Dataset(
-        task=task,
-        splits={split: splits[split] for split in sort_splits(splits)},
-        notes=tuple(notes),
-        is_drawn=bool(num_train_examples),
-    )
+    ordered = {split: splits[split] for split in sort_splits(splits)}
+    return Dataset(task, ordered, tuple(notes), is_drawn=bool(num_train_examples))
 
 
 def _resolve(
     task: Task,
     *,
     source: str | None,
-    columns: Mapping[str, str] | None,
+    columns: Mapping[str, Any] | None,
     split_fractions: Mapping[str, int | float] | None,
 ) -> Task:
     """Replace the task's source, columns and sizes by the user's."""
     columns = {role: name for role, name in (columns or {}).items() if name}
-    _check_user_columns(task, columns)
+    check_user_columns(task, columns)
     for split in split_fractions or {}:
         if split not in SPLITS[1:]:
             raise ValueError(
@@ -168,30 +178,33 @@ def _resolve(
     fields = [columns.get(role, field) for role, field in zip(ROLES, task.text_fields)]
     if "text_pair" in columns and len(fields) == 1:
         fields.append(columns["text_pair"])
+    label: Any = columns.get("label", task.label_field)
+    by_label: tuple[str, ...] = ()
+    if not isinstance(label, str):
+        label, by_label = task.label_field, tuple(label)
     return dataclasses.replace(
         task,
         source=source or task.source,
         text_fields=tuple(fields),
-        label_field=columns.get("label", task.label_field),
+        label_field=label,
+        label_columns=by_label,
+        class_names=by_label or task.class_names,
         split_fractions=task.split_fractions if split_fractions is None else dict(split_fractions),
     )
 
 
-def _check_user_columns(task: Task, columns: Mapping[str, object]) -> None:
-    """Raise ValueError if the user's columns have an unknown role or do not fit the task."""
-    for role, column in columns.items():
-        if role not in ROLES:
-            raise ValueError(explain_unknown("column role", role, ROLES))
-        if not isinstance(column, str):
-            raise ValueError(
-                f"config.data.columns has {shown(column)} as {role}; expected the name of one "
-                "column: of one-hot columns make one with the class of each row"
-            )
-    if "text_pair" in columns and len(task.text_fields) == 1 and task.name not in OWN_TASKS:
-        raise ValueError(
-            f"task {task.name!r} has single texts; drop config.data.columns.text_pair "
-            "or use the task 'custom'"
-        )
+def _with_classes(
+    task: Task, class_names: Sequence[str] | None, tables: Mapping[str, Table]
+) -> Task:
+    """Return the task with the user's class names, its own, or the names in the data.
+
+    Raises:
+      ValueError: there are fewer than two, or some are equal.
+    """
+    names = class_names or task.class_names or _names_of_train(task, tables)
+    task = dataclasses.replace(task, class_names=tuple(str(name).strip() for name in names))
+    _check_classes(task)
+    return task
 
 
 def _names_of_train(task: Task, tables: Mapping[str, Table]) -> tuple[str, ...]:
@@ -203,14 +216,20 @@ def _names_of_train(task: Task, tables: Mapping[str, Table]) -> tuple[str, ...]:
         )
     table = tables["train"]
     labels = table.column(task.label_field, role="label")
-    return table.class_names.get(task.label_field) or classes_seen(labels, where=table.where)
+    find_names = names_seen if task.has_label_sets else classes_seen
+    return table.class_names.get(task.label_field) or find_names(labels, where=table.where)
+
+
+def _is_labelled(task: Task, labels: Sequence) -> bool:
+    """Return whether any row of a split has a label."""
+    return any_labels(labels) if task.has_label_sets else has_labels(labels, task.label_names)
 
 
 def _complete_rows(task: Task, table: Table, notes: list[str]) -> Table:
     """Leave out the rows whose text or label is missing or empty, and note how many."""
     columns = [table.column(field, role=role) for role, field in zip(ROLES, task.text_fields)]
     labels = table.column(task.label_field, role="label")
-    if not has_labels(labels, task.class_names):
+    if not _is_labelled(task, labels):
         return table
     is_complete = np.array([not is_missing(label) for label in labels], bool)
     for column in columns:
@@ -228,71 +247,6 @@ def _complete_rows(task: Task, table: Table, notes: list[str]) -> Table:
     return table.take(rows)
 
 
-def _check_columns(task: Task, table: Table) -> None:
-    """Raise ValueError that names all columns, if a table lacks several.
-
-    `Table.column` raises it for a single column.
-    """
-    roles = [*zip(ROLES, task.text_fields), ("label", task.label_field)]
-    missing = {role: field for role, field in roles if field not in table.columns}
-    if len(missing) > 1:
-        names = " and ".join(map(repr, missing.values()))
-        mapping = ", ".join(f"'{role}': NAME" for role in missing)
-        delimiter = "; where that is several, name what is between them with config.data.delimiter"
-        advice = delimiter if len(table.found) == 1 else ""
-        raise ValueError(
-            f"{table.where} has no columns {names}; there are {list_names(table.found)}{advice}; "
-            f'map them with --config.data.columns="{{{mapping}}}"'
-        )
-
-
-def check_source(task: Task, sources: Mapping[str, str]) -> None:
-    """Raise ValueError if a task has no source of training texts."""
-    if not task.source and "train" not in sources:
-        raise ValueError(
-            f"task {task.name!r} has no source of its own; set config.data.source, "
-            "as in file:reviews.csv"
-        )
-
-
-def _read_tables(task: Task, sources: Mapping[str, str], options: Options) -> dict[str, Table]:
-    """Read the tables of the splits that this library uses, by our names."""
-    check_source(task, sources)
-    fields = {*task.text_fields, task.label_field, *task.raw_fields}
-    read = functools.partial(load_source, columns=fields, options=options)
-    tables = {}
-    for found, table in (read(task.source) if task.source else {}).items():
-        ours = task.split_names.get(found, found)
-        if ours and role_of(ours) in SPLITS:
-            tables[ours] = table
-    for split, source in sources.items():
-        if role_of(split) not in SPLITS:
-            raise ValueError(f"config.data.sources: {explain_unknown('split', split, SPLITS)}")
-        if not isinstance(source, str):
-            raise ValueError(
-                f"config.data.sources holds {source!r} for {split}; expected a source, as file:PATH"
-            )
-        if source:
-            tables[split] = _only_split(read(source), split, source)
-    for table in tables.values():
-        if not table.found or (table.columns and not len(table)):
-            raise ValueError(
-                f"{table.where} is empty; give a split with at least one row or leave it out"
-            )
-    if not task.prepare:
-        return tables
-    return {split: task.prepare(table) for split, table in tables.items()}
-
-
-def _only_split(tables: dict[str, Table], split: str, source: str) -> Table:
-    """Return the split of this name, or the only one there is."""
-    if split in tables:
-        return tables[split]
-    if len(tables) == 1:
-        return next(iter(tables.values()))
-    raise ValueError(f"{source}: {explain_unknown('split', split, tables)}")
-
-
 def _leave_out_unlabelled(
     task: Task, tables: dict[str, Table]
 ) -> tuple[dict[str, Table], list[str]]:
@@ -300,7 +254,7 @@ def _leave_out_unlabelled(
     kept, notes = {}, []
     for split, table in tables.items():
         labels = table.column(task.label_field, role="label")
-        if split == "train" or has_labels(labels, task.label_names):
+        if split == "train" or _is_labelled(task, labels):
             kept[split] = table
         else:
             notes.append(f"{table.where} has no labels and is left out")
@@ -322,11 +276,19 @@ def _encode_examples(task: Task, table: Table, notes: list[str]) -> Examples:
     texts = [table.column(field, role=role) for role, field in zip(ROLES, task.text_fields)]
     for field, column in zip(task.text_fields, texts):
         _check_texts(column, field, table.where)
-    encode = encode_labels if task.class_names else encode_numbers
-    labels = encode(_named_labels(task, table, notes), task.class_names, where=table.where)
+    labels = _encoder_of(task)(
+        _named_labels(task, table, notes), task.class_names, where=table.where
+    )
     ids = np.arange(len(labels), dtype=np.int32)
     first, *second = ([replace_lone_surrogates(text) for text in column] for column in texts)
     return Examples(first, second[0] if second else None, labels, ids)
+
+
+def _encoder_of(task: Task) -> Callable[..., np.ndarray]:
+    """Return the function that converts the labels of a task."""
+    if task.has_label_sets:
+        return encode_label_sets
+    return encode_numbers if task.has_numbers else encode_labels
 
 
 def _check_texts(column: Sequence, field: str, where: str) -> None:
@@ -343,7 +305,7 @@ def _named_labels(task: Task, table: Table, notes: list[str]) -> Sequence:
     """Return the labels; numbers become stored names if the task has classes of these names."""
     labels = table.column(task.label_field, role="label")
     stored = table.class_names.get(task.label_field, ())
-    if not stored or tuple(stored) == tuple(task.class_names):
+    if not stored or task.has_label_sets or tuple(stored) == tuple(task.class_names):
         return labels
     if set(stored) <= set(task.class_names):
         names = dict(enumerate(stored))

@@ -86,8 +86,8 @@ def _check_kind(label, location: str) -> None:
         kind = "list or an object" if is_list_text else type(label).__name__
         raise ValueError(
             f"{location} has the label {shown(label)}, which is a {kind}; expected one class a "
-            "row: of a one-hot list take the index of its 1, several labels a text are not "
-            "supported"
+            "row: of a one-hot list take the index of its 1; the task custom_multi_label takes "
+            "several labels a text"
         )
     is_fraction = isinstance(plain, float | np.floating) and not _is_nan(plain)
     if is_fraction or _DECIMAL.fullmatch(_str_of(plain)[:60]):

@@ -16,11 +16,11 @@ _MANY_CLASSES = 1 / 3  # fraction of the training rows above which the labels ma
 
 
 def majority_shares(dataset: Dataset) -> dict[str, float]:
-    """Return by split the fraction of its most frequent class; nothing for numbers.
+    """Return by split the fraction of its most frequent class.
 
-    It is the accuracy of a constant class.
+    Numbers and several labels a text have none. It is the accuracy of a constant class.
     """
-    if dataset.task.has_numbers:
+    if dataset.task.has_numbers or dataset.task.has_label_sets:
         return {}
     return {name: majority_share(part.labels) for name, part in dataset.splits.items() if len(part)}
 
@@ -34,11 +34,14 @@ def summarize(dataset: Dataset) -> tuple[str, ...]:
     """Return lines that a user should check before training: labels by split, suspicious texts."""
     if dataset.task.has_numbers:
         return (_number_line(dataset.splits), *_text_notes(dataset.splits))
+    if dataset.task.has_label_sets:
+        return (*_label_table(dataset), *_text_notes(dataset.splits))
     counts = {
         name: np.bincount(part.labels, minlength=dataset.num_classes)
         for name, part in dataset.splits.items()
     }
-    lines = _class_table(dataset.task.class_names, counts)
+    sizes = {name: len(part) for name, part in dataset.splits.items()}
+    lines = _class_table(dataset.task.class_names, counts, sizes)
     shares = majority_shares(dataset)
     scored = next(
         (name for name in shares if name.startswith("validation")), next(iter(shares), None)
@@ -60,20 +63,38 @@ def _number_line(splits: Mapping[str, Examples]) -> str:
     )
 
 
-def _class_table(names: Sequence[str], counts: Mapping[str, np.ndarray]) -> list[str]:
-    """Return the lines of a table of classes by their counts in each split."""
-    splits = ", ".join(f"{int(count.sum())} {split}" for split, count in counts.items())
-    lines = [f"data: {len(names)} classes in {splits} texts"]
+def _label_table(dataset: Dataset) -> list[str]:
+    """Return the lines of a table of labels, and their mean number a text."""
+    counts = {name: part.labels.sum(axis=0) for name, part in dataset.splits.items()}
+    sizes = {name: len(part) for name, part in dataset.splits.items()}
+    mean = sum(int(count.sum()) for count in counts.values()) / max(1, sum(sizes.values()))
+    lines = _class_table(dataset.task.class_names, counts, sizes, kind="labels")
+    train = counts.get("train", np.ones(dataset.num_classes))
+    if absent := _select(dataset.task.class_names, train == 0):
+        lines.append(f"train: no text has {_listed(absent)}")
+    return [*lines, f"{mean:.2f} labels a text on the mean"]
+
+
+def _class_table(
+    names: Sequence[str],
+    counts: Mapping[str, np.ndarray],
+    sizes: Mapping[str, int],
+    *,
+    kind: str = "classes",
+) -> list[str]:
+    """Return the lines of a table of classes, or another kind, by their counts in each split."""
+    splits = ", ".join(f"{size} {split}" for split, size in sizes.items())
+    lines = [f"data: {len(names)} {kind} in {splits} texts"]
     order = np.arange(len(names))
     if len(names) > _MAX_CLASSES:
         order = np.argsort(-next(iter(counts.values()), order), kind="stable")[:_MAX_CLASSES]
     labels = [short_name(names[index], _NAME_SIZE) for index in order.tolist()]
     width = max(len(label) for label in ("class", *labels))
-    sizes = [max(len(split), 7) for split in counts]
-    cells = [f"{split:>{size}}" for split, size in zip(counts, sizes)]
+    widths = [max(len(split), 7) for split in counts]
+    cells = [f"{split:>{size}}" for split, size in zip(counts, widths)]
     lines.append("  ".join(["", f"{'class':<{width}}", *cells]))
     for index, label in zip(order, labels):
-        cells = [f"{int(count[index]):>{size}}" for count, size in zip(counts.values(), sizes)]
+        cells = [f"{int(count[index]):>{size}}" for count, size in zip(counts.values(), widths)]
         lines.append("  ".join(["", f"{label:<{width}}", *cells]))
     if len(names) > _MAX_CLASSES:
         lines.append(f"  and {len(names) - _MAX_CLASSES} more, all with fewer rows or as many")
@@ -141,12 +162,12 @@ def _text_notes(splits: Mapping[str, Examples]) -> list[str]:
         return notes
     train = splits["train"]
     labels_of = collections.defaultdict(set)
-    for key, label in zip(train.inputs, train.labels.tolist()):
-        labels_of[key].add(label)
+    for key, label in zip(train.inputs, train.labels):
+        labels_of[key].add(label.tobytes())
     num_repeated = len(train) - len(labels_of)
     if num_repeated:
         num_mixed = sum(len(labels) > 1 for labels in labels_of.values())
-        more = f", {num_mixed} of these texts with several labels" if num_mixed else ""
+        more = f", {num_mixed} of these texts with different labels" if num_mixed else ""
         notes.append(
             f"train: {num_repeated} of {len(train)} texts {_are(num_repeated)} repeated{more}"
         )

@@ -19,9 +19,11 @@ class Task:
       label_field: the column of the labels.
       class_names: in the order of the class numbers; empty for the sorted classes of the training
         labels.
-      metric: key of `metrics.classification.METRICS`, or with numbers of `metrics.ranking`;
-        it selects checkpoints and is reported.
+      metric: key of `metrics.classification.METRICS`, with numbers of `metrics.ranking`, with
+        several labels of `metrics.label_sets`; it selects checkpoints and is reported.
       has_numbers: labels are numbers, as ratings and relevance; there are no classes.
+      has_label_sets: a text has any number of the classes.
+      label_columns: of label sets, a column of truth values for each class; empty for one column.
       max_length: tokens to keep of a text or pair, including [CLS] and [SEP].
       split_names: the source's name of a split -> our name, if they differ; None leaves it out.
       split_fractions: splits to take from the shuffled training rows if the source lacks them: a
@@ -39,6 +41,8 @@ class Task:
     class_names: tuple[str, ...] = ()
     metric: str = "accuracy"
     has_numbers: bool = False
+    has_label_sets: bool = False
+    label_columns: tuple[str, ...] = ()
     max_length: int = 128
     split_names: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     split_fractions: Mapping[str, int | float] = dataclasses.field(default_factory=dict)
@@ -226,10 +230,17 @@ _TASKS = (
         has_numbers=True,
         split_fractions={"validation": 0.1},
     ),
+    Task(
+        "custom_multi_label",
+        "",
+        metric="micro_f1",
+        has_label_sets=True,
+        split_fractions={"validation": 0.1},
+    ),
 )
 
 TASKS = {task.name: task for task in _TASKS}
-OWN_TASKS = ("custom", "custom_scores")  # of the user's texts or pairs
+OWN_TASKS = ("custom", "custom_scores", "custom_multi_label")  # of the user's texts or pairs
 
 
 def get_task(name: str) -> Task:

@@ -70,7 +70,10 @@ def tokenize(
         if path:
             _write_cache(path, *encoded)
     tokens, segments = encoded
-    return Tokenized(tokens, segments, examples.labels, examples.example_ids)
+    labels, slots = examples.labels, {}
+    if labels.ndim > 1:  # several labels a text
+        labels, slots = np.zeros(len(labels), np.int32), {"label_BC": labels}
+    return Tokenized(tokens, segments, labels, examples.example_ids, slots)
 
 
 def encode(

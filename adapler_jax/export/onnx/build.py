@@ -51,7 +51,9 @@ from adapler_jax.export.onnx.texts import (
     take_first,
     true_slots,
 )
+from adapler_jax.heads import MULTI_LABEL
 from adapler_jax.inference.calibration import Calibration, read_calibration
+from adapler_jax.inference.label_sets import saved_thresholds
 from adapler_jax.inference.loading import threshold_of
 from adapler_jax.inference.model_kind import max_length_of
 from adapler_jax.pruning import Pruner, pruner_of_saved
@@ -209,14 +211,18 @@ def _checked_pruner(saved: Saved, opset: int) -> Pruner:
 
 
 def _settings(saved: Saved, calibration: Calibration | None) -> dict[str, Any]:
-    """Return what `adapler_jax.onnx` needs to classify texts or score pairs; JSON values."""
+    """Return what `adapler_jax.onnx` needs to read logits; JSON values."""
     rows = () if calibration is None else calibration.rows
+    thresholds = None
+    if saved.head is MULTI_LABEL:
+        thresholds = saved_thresholds(saved.extra, saved.class_names, where=saved.directory)
     return {
         "class_names": list(saved.class_names),
         "activation": dict(saved.head.factory_kwargs).get("activation"),
         "max_length": max_length_of(saved),
         "num_layers": saved.config.num_layers,
         "threshold": threshold_of(saved, None),
+        "thresholds": thresholds,
         "truncation_side": saved.extra.get("truncation_side"),
         "vocab_size": saved.config.vocab_size,
         "budgets": [] if calibration is None else list(calibration.budgets),
@@ -352,6 +358,7 @@ def score_ends(walk: Walk, saved: Saved) -> dict[str, Value]:
 HEADS: dict[str, Callable[[Walk, Saved], dict[str, Value]]] = {
     "classification": classify,
     "choice": classify,
+    "multi_label": classify,
     "regression": classify,
     "span": score_ends,
 }

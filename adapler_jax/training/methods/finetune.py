@@ -55,7 +55,7 @@ def keep_finetuned(directory: pathlib.Path, context: RunContext, config: ConfigD
     params = context.pretrained | {"pruner": {}}
     threshold = context.decision_threshold
     scorer = context.task.make_scorer(
-        split, context.no_answer_threshold if threshold is None else threshold
+        split, context.tuned_threshold if threshold is None else threshold
     )
     batches = context.eval_batches(split, config.finetune.batch_size)
     with Heartbeat(lambda: f"{directory.name}: validation"):

@@ -81,7 +81,7 @@ def make_method(name: str, title: str) -> Method:
             raise ValueError(f"config.{name}.{FIELD} is empty; give a speedup, as (2.0,)")
 
     def check_context(config: ConfigDict, context: RunContext) -> None:
-        """Raise ValueError where the task has neither classes nor numbers of texts."""
+        """Raise ValueError where the task has neither classes, labels nor numbers of texts."""
         del config
         check_head(name, context.head)
 

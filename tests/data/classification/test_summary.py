@@ -72,7 +72,7 @@ def test_many_classes_are_cut_to_the_largest(tmp_path):
         ({"train": [*rows(a=3, b=3), ("a 0", "a")]}, "train: 1 of 7 texts is repeated$"),
         (
             {"train": [*rows(a=3, b=3), ("a 0", "b")]},
-            "train: 1 of 7 texts is repeated, 1 .*several labels",
+            "train: 1 of 7 texts is repeated, 1 .*different labels",
         ),
         (
             {"train": rows(a=3, b=3), "test": rows(a=2)},
