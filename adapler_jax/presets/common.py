@@ -18,7 +18,8 @@ def data_section() -> dict:
         "source": "",
         "sources": {},  # {"test": "file:PATH"}: a source for one split
         # {"text": ..., "text_pair": ..., "label": ...}: column names by role; of several labels a
-        # text, "label" is one column of lists or a tuple with a column for each label.
+        # text, "label" is one column of lists or a tuple with a column for each label. Of numbers
+        # also "positive" and "negative": columns of documents with the numbers 1 and 0.
         "columns": {},
         "class_names": (),  # in the order of the label numbers; empty: the task's
         # Selects and reports models: accuracy, f1 (of the second of two classes), macro_f1,

@@ -22,11 +22,13 @@ from adapler_jax.data.classification.labels import (
 )
 from adapler_jax.data.classification.splits import (
     first_occurrences,
+    grouped_holdout_rows,
     holdout_rows,
     stratified_holdout_rows,
     subset,
 )
 from adapler_jax.data.classification.task_tables import (
+    CONTRASTS,
     ROLES,
     check_columns,
     check_user_columns,
@@ -182,8 +184,12 @@ def _resolve(
     by_label: tuple[str, ...] = ()
     if not isinstance(label, str):
         label, by_label = task.label_field, tuple(label)
+    contrasts = tuple(columns[role] for role in CONTRASTS if role in columns)
+    if contrasts:
+        fields.append("document")
     return dataclasses.replace(
         task,
+        contrast_fields=contrasts,
         source=source or task.source,
         text_fields=tuple(fields),
         label_field=label,
@@ -330,12 +336,16 @@ def _split_train(
     }
     if not sizes:
         return {**splits, "train": train}
+    has_queries = task.has_numbers and len(set(train.texts)) < len(train)
     if task.by_class:
         parts = stratified_holdout_rows(train.labels, sizes, seed=seed)
+    elif has_queries:
+        parts = grouped_holdout_rows(train.texts, sizes, seed=seed)
     else:
         parts = holdout_rows(len(train), sizes, seed=seed)
+    whole = ", by whole first texts" if has_queries else ""
     for name in sizes:
-        notes.append(f"{name}: {len(parts[name])} rows split from train by seed {seed}")
+        notes.append(f"{name}: {len(parts[name])} rows split from train by seed {seed}{whole}")
     return {**splits, **{name: take_examples(train, rows) for name, rows in parts.items()}}
 
 

@@ -73,6 +73,31 @@ def stratified_holdout_rows(
     return {name: np.sort(np.concatenate(found)) for name, found in parts.items()}
 
 
+def grouped_holdout_rows(
+    texts: Sequence[str], sizes: Mapping[str, int | float], *, seed: int
+) -> dict[str, np.ndarray]:
+    """Take splits that keep the rows of equal texts together, as the documents of a query.
+
+    Args:
+      texts: of the rows.
+      sizes: sizes for `holdout_rows`; a count is converted to its fraction of the rows.
+      seed: seed for `holdout_rows`.
+
+    Returns:
+      Row numbers by split, each sorted; the remaining rows are `train`.
+
+    Raises:
+      ValueError: `holdout_rows` raises it.
+    """
+    number_of: dict[str, int] = {}
+    groups = np.array([number_of.setdefault(text, len(number_of)) for text in texts])
+    if len(number_of) == len(texts):
+        return holdout_rows(len(texts), sizes, seed=seed)
+    fractions = {name: count / len(texts) for name, count in _counts(sizes, len(texts)).items()}
+    parts = holdout_rows(len(number_of), fractions, seed=seed)
+    return {name: np.flatnonzero(np.isin(groups, numbers)) for name, numbers in parts.items()}
+
+
 def subset(num_rows: int, subset_size: int, *, seed: int) -> np.ndarray:
     """Draw rows without replacement, sorted.
 

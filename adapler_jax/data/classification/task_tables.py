@@ -4,6 +4,7 @@ import functools
 from collections.abc import Mapping
 
 from adapler_jax.data.classification.tasks import OWN_TASKS, Task
+from adapler_jax.data.ranking.contrasts import expand_contrasts
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.sources.load import load_source
 from adapler_jax.data.sources.tables import Table
@@ -11,6 +12,7 @@ from adapler_jax.data.split_names import SPLITS, role_of
 from adapler_jax.io.messages import explain_unknown, list_names, shown
 
 ROLES = ("text", "text_pair", "label")
+CONTRASTS = ("positive", "negative")  # in place of text_pair and label
 
 
 def check_source(task: Task, sources: Mapping[str, str]) -> None:
@@ -26,7 +28,7 @@ def read_tables(task: Task, sources: Mapping[str, str], options: Options) -> dic
     """Read the tables of the splits that this library uses, by our names."""
     check_source(task, sources)
     labels = task.label_columns or (task.label_field,)
-    fields = {*task.text_fields, *labels, *task.raw_fields}
+    fields = {*task.text_fields, *labels, *task.raw_fields, *task.contrast_fields}
     read = functools.partial(load_source, columns=fields, options=options)
     tables = {}
     for found, table in (read(task.source) if task.source else {}).items():
@@ -47,9 +49,16 @@ def read_tables(task: Task, sources: Mapping[str, str], options: Options) -> dic
             raise ValueError(
                 f"{table.where} is empty; give a split with at least one row or leave it out"
             )
-    if not task.prepare:
-        return tables
-    return {split: task.prepare(table) for split, table in tables.items()}
+    return {split: _prepare(task, table) for split, table in tables.items()}
+
+
+def _prepare(task: Task, table: Table) -> Table:
+    """Return a table with the columns of the task's texts and labels, where it had another form."""
+    if task.contrast_fields:
+        query, document = task.text_fields
+        names = (query, document, task.label_field)
+        return expand_contrasts(table, query, *task.contrast_fields, names=names)
+    return task.prepare(table) if task.prepare else table
 
 
 def _only_split(tables: dict[str, Table], split: str, source: str) -> Table:
@@ -64,8 +73,9 @@ def _only_split(tables: dict[str, Table], split: str, source: str) -> Table:
 def check_user_columns(task: Task, columns: Mapping[str, object]) -> None:
     """Raise ValueError if the user's columns have an unknown role or do not fit the task."""
     for role, column in columns.items():
-        if role not in ROLES:
-            raise ValueError(explain_unknown("column role", role, ROLES))
+        known = (*ROLES, *CONTRASTS) if task.name == "custom_scores" else ROLES
+        if role not in known:
+            raise ValueError(explain_unknown("column role", role, known))
         is_list = isinstance(column, list | tuple) and all(isinstance(x, str) for x in column)
         if is_list and role == "label" and task.has_label_sets:
             continue
@@ -75,6 +85,12 @@ def check_user_columns(task: Task, columns: Mapping[str, object]) -> None:
                 "column: of one-hot columns make one with the class of each row, or take the task "
                 "custom_multi_label where a text has several labels"
             )
+    given = [role for role in CONTRASTS if role in columns]
+    if given and (len(given) < 2 or "text_pair" in columns or "label" in columns):
+        raise ValueError(
+            f"config.data.columns has {', '.join(columns)}; expected text, positive and negative, "
+            "or text, text_pair and label"
+        )
     if "text_pair" in columns and len(task.text_fields) == 1 and task.name not in OWN_TASKS:
         raise ValueError(
             f"task {task.name!r} has single texts; drop config.data.columns.text_pair "

@@ -24,6 +24,8 @@ class Task:
       has_numbers: labels are numbers, as ratings and relevance; there are no classes.
       has_label_sets: a text has any number of the classes.
       label_columns: of label sets, a column of truth values for each class; empty for one column.
+      contrast_fields: of numbers, the columns of relevant documents and of others for a query;
+        empty where each row is a pair with its number.
       max_length: tokens to keep of a text or pair, including [CLS] and [SEP].
       split_names: the source's name of a split -> our name, if they differ; None leaves it out.
       split_fractions: splits to take from the shuffled training rows if the source lacks them: a
@@ -42,6 +44,7 @@ class Task:
     metric: str = "accuracy"
     has_numbers: bool = False
     has_label_sets: bool = False
+    contrast_fields: tuple[str, ...] = ()
     label_columns: tuple[str, ...] = ()
     max_length: int = 128
     split_names: Mapping[str, str | None] = dataclasses.field(default_factory=dict)

@@ -16,6 +16,7 @@ from adapler_jax.data.sources.load import load_source
 from adapler_jax.io.messages import listed, shown
 
 RELEVANCE_COLUMNS = ("query-id", "corpus-id", "score")
+NEEDED = "a collection has corpus.jsonl, queries.jsonl and qrels.tsv or qrels/SPLIT.tsv"
 ENDINGS = ("", ".gz", ".bz2", ".xz", ".zst")
 
 
@@ -42,40 +43,59 @@ def read_collection(directory, *, split: str = "test") -> Collection:
       ValueError: a file is missing or malformed, or a judgement is of an unknown id.
     """
     directory = pathlib.Path(directory).expanduser()
-    corpus = _find(directory, "corpus.jsonl")
-    documents = _by_id(_rows(corpus, ("_id", "title", "text"), optional=("title",)), corpus)
-    path = _find(directory, "queries.jsonl")
-    queries = _by_id(_rows(path, ("_id", "text")), path)
-    path = _find(directory, "qrels.tsv", f"qrels/{split}.tsv")
-    relevance: dict[str, dict[str, float]] = {}
-    for query, (document, score) in _values(path, RELEVANCE_COLUMNS):
-        if query not in queries or document not in documents:
-            raise ValueError(
-                f"{path} judges document {shown(document)} for query {shown(query)}; expected ids "
-                f"of {directory}/corpus.jsonl and {directory}/queries.jsonl"
-            )
-        relevance.setdefault(query, {})[document] = _number(score, path)
+    corpus = find_file(directory, "corpus.jsonl", advice=NEEDED)
+    documents = texts_by_id(_rows(corpus, ("_id", "title", "text"), optional=("title",)), corpus)
+    path = find_file(directory, "queries.jsonl", advice=NEEDED)
+    queries = texts_by_id(_rows(path, ("_id", "text")), path)
+    path = find_file(directory, "qrels.tsv", f"qrels/{split}.tsv", advice=NEEDED)
+    judgements = ((query, *values) for query, values in _values(path, RELEVANCE_COLUMNS))
+    relevance = to_relevance(judgements, documents, queries, path)
     judged = {query: text for query, text in queries.items() if query in relevance}
     return Collection(documents, judged, relevance)
 
 
-def _find(directory: pathlib.Path, *names: str) -> pathlib.Path:
+def to_relevance(
+    judgements: Iterable[tuple[str, str, str]],
+    documents: Mapping[str, str],
+    queries: Mapping[str, str],
+    path: pathlib.Path,
+) -> dict[str, dict[str, float]]:
+    """Return judgements by query and document.
+
+    Args:
+      judgements: ids of query and document, and the score.
+      documents: texts by id.
+      queries: texts by id.
+      path: of the judgements.
+
+    Raises:
+      ValueError: a judgement is of an unknown id, or is no number.
+    """
+    relevance: dict[str, dict[str, float]] = {}
+    for query, document, score in judgements:
+        if query not in queries or document not in documents:
+            raise ValueError(
+                f"{path} judges document {shown(document)} for query {shown(query)}; expected ids "
+                "of the collection's documents and queries"
+            )
+        relevance.setdefault(query, {})[document] = _number(score, path)
+    return relevance
+
+
+def find_file(directory: pathlib.Path, *names: str, advice: str) -> pathlib.Path:
     """Return the first of these files that is there, plain or compressed.
 
     Raises:
-      ValueError: none is.
+      ValueError: none is; the message ends with the advice.
     """
     for name in names:
         for ending in ENDINGS:
             if (path := directory / f"{name}{ending}").is_file():
                 return path
-    raise ValueError(
-        f"{directory} has no {' or '.join(names)}; a collection has corpus.jsonl, queries.jsonl "
-        "and qrels.tsv or qrels/SPLIT.tsv"
-    )
+    raise ValueError(f"{directory} has no {' or '.join(names)}; {advice}")
 
 
-def _by_id(rows: Iterable[tuple[str, str]], path: pathlib.Path) -> dict[str, str]:
+def texts_by_id(rows: Iterable[tuple[str, str]], path: pathlib.Path) -> dict[str, str]:
     """Return texts by their ids.
 
     Raises:

@@ -8,6 +8,7 @@ import pytest
 from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.data.classification.examples import load_task
 from adapler_jax.data.classification.labels import encode_numbers
+from adapler_jax.data.classification.splits import grouped_holdout_rows, holdout_rows
 from adapler_jax.data.classification.summary import majority_shares, summarize
 
 
@@ -72,3 +73,36 @@ def test_batches_keep_numbers_and_pad_them_by_zero():
     batch = pad_batch([[1], [2]], length=2, batch_size=3, labels=np.array([0.5, 2], np.float32))
     assert batch.label_B.dtype == np.float32 and batch.label_B.tolist() == [0.5, 2.0, 0.0]
     assert pad_batch([[1]], length=2).label_B.dtype == np.int32
+
+
+def test_a_split_takes_whole_queries(tmp_path):
+    rows = [
+        {"text": f"q{row // 3}", "text_pair": f"document {row}", "label": row % 2}
+        for row in range(60)
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    columns = {"text_pair": "text_pair"}
+    for size in (0.2, 12):
+        found = load_task(
+            "custom_scores",
+            source=f"file:{path}",
+            columns=columns,
+            split_fractions={"validation": size, "test": 0.1},
+        )
+        sizes = {name: len(part) for name, part in found.splits.items()}
+        assert sizes == {"train": 42, "validation": 12, "test": 6}
+        queries = [set(part.texts) for part in found.splits.values()]
+        assert len(set.union(*queries)) == sum(map(len, queries)) == 20
+        assert "validation: 12 rows split from train by seed 0, by whole first texts" in found.notes
+
+
+def test_pairs_without_queries_are_split_as_ever():
+    texts = [f"text {row}" for row in range(50)]
+    sizes = {"validation": 0.1, "test": 7}
+    found, expected = (
+        grouped_holdout_rows(texts, sizes, seed=3),
+        holdout_rows(50, sizes, seed=3),
+    )
+    for name in ("train", "validation", "test"):
+        np.testing.assert_array_equal(found[name], expected[name])
