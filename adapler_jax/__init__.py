@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from adapler_jax.export.onnx.export import export_onnx
     from adapler_jax.export.onnx.openvino import export_openvino
     from adapler_jax.inference.classifier import Classifier
+    from adapler_jax.inference.embedder import Embedder
     from adapler_jax.inference.engine import make_engine
     from adapler_jax.inference.multi_label import MultiLabelClassifier
     from adapler_jax.inference.multiple_choice import MultipleChoice
@@ -28,6 +29,7 @@ __version__ = "0.2.0"
 __all__ = [
     "Classifier",
     "CompressOptions",
+    "Embedder",
     "MultiLabelClassifier",
     "MultipleChoice",
     "Promise",
@@ -49,6 +51,7 @@ __all__ = [
 _MODULES = {
     "Classifier": "adapler_jax.inference.classifier",
     "CompressOptions": "adapler_jax.training.compress_steps",
+    "Embedder": "adapler_jax.inference.embedder",
     "MultiLabelClassifier": "adapler_jax.inference.multi_label",
     "MultipleChoice": "adapler_jax.inference.multiple_choice",
     "Promise": "adapler_jax.evaluation.calibrate",

@@ -261,6 +261,12 @@ def embed_tokens(
     )
 
 
+def with_survival(batch: Batch, trace: Trace) -> Batch:
+    """Return the batch with the tokens that are left after the last layer, for the head."""
+    left_BL = None if trace.survival_NBL is None else trace.survival_NBL[-1]
+    return batch.replace(survival_BL=left_BL)
+
+
 def head_logits(
     params: Params,
     config: EncoderConfig,
@@ -320,6 +326,7 @@ def forward(
         loop=loop,
     )
     last_BLD = trace.exit_hidden_BLD if head.needs_all_states else hidden_BLD
+    batch = with_survival(batch, trace)
     logits = head_logits(params, config, head, last_BLD, batch, key=head_key)
     logits = zero_empty_rows(logits, jnp.any(batch.valid_BL, axis=1))
     return logits, trace.replace(exit_hidden_BLD=None)

@@ -173,6 +173,9 @@ class Batch(flax.struct.PyTreeNode):
     # float32 in (0, 1]: the budget of each text, for a pruner that is calibrated for budgets; NaN
     # for the trained thresholds
     budget_B: OptionalArray = None
+    # float32 in [0, 1], survival of each token in the last layer, for heads that need all states;
+    # set by the pass itself, None where nothing is dropped
+    survival_BL: OptionalArray = None
 
 
 class Site(NamedTuple):

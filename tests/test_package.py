@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PUBLIC = {
     "Classifier",
     "CompressOptions",
+    "Embedder",
     "MultiLabelClassifier",
     "MultipleChoice",
     "Promise",

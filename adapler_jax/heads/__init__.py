@@ -1,10 +1,11 @@
-"""Heads: classes, labels, a number, spans of an answer, options, candidates, supporting facts."""
+"""Heads: classes, labels, a number, a vector, spans, options, candidates, supporting facts."""
 
 from collections.abc import Callable
 
 from adapler_jax.heads.base import Head, zero_empty_rows
 from adapler_jax.heads.candidates import candidates
 from adapler_jax.heads.classification import CLASSIFICATION, classify, init_classifier
+from adapler_jax.heads.embedding import DENSE_ACTIVATIONS, POOLINGS, embedding
 from adapler_jax.heads.multi_label import MULTI_LABEL
 from adapler_jax.heads.multihop import hotpot
 from adapler_jax.heads.multiple_choice import choice
@@ -21,6 +22,7 @@ __all__ = [
     "candidates",
     "choice",
     "classify",
+    "embedding",
     "hotpot",
     "init_classifier",
     "make_head",
@@ -36,9 +38,14 @@ HEADS: dict[str, Callable[..., Head]] = {
     "hotpot": hotpot,
     "regression": regression,
     "multi_label": lambda: MULTI_LABEL,
+    "embedding": embedding,
 }
 # Values of the keywords of HEADS that are texts.
-TEXT_OPTIONS = {"activation": ACTIVATIONS}
+TEXT_OPTIONS = {
+    "activation": ACTIVATIONS,
+    "pooling": POOLINGS,
+    "dense_activation": DENSE_ACTIVATIONS,
+}
 
 
 def make_head(name: str, **options) -> Head:

@@ -31,6 +31,8 @@ def loader_hint(saved: Saved) -> str:
         return "load it with Reranker (adapler_jax.inference.reranker)"
     if saved.head is MULTI_LABEL:
         return "load it with MultiLabelClassifier (adapler_jax.inference.multi_label)"
+    if saved.head.name == "embedding":
+        return "load it with Embedder (adapler_jax.inference.embedder)"
     if saved.head is CLASSIFICATION:
         return "load it with Classifier (adapler_jax.inference.classifier)"
     return "score it with `adapler evaluate`, or run it by make_engine with its head"

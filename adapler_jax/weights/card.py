@@ -57,6 +57,7 @@ CLASSES = {
     ),
     "multi_label": ("MultiLabelClassifier", 'predict(["a text"])'),
     "regression": ("Reranker", 'rank("a query", ["a document", "another"])'),
+    "embedding": ("Embedder", 'encode(["a text", "another"])'),
 }
 PIPELINES = {  # of the Hugging Face Hub, by the head
     "classification": "text-classification",
@@ -64,6 +65,7 @@ PIPELINES = {  # of the Hugging Face Hub, by the head
     "choice": "multiple-choice",
     "multi_label": "text-classification",
     "regression": "text-ranking",
+    "embedding": "sentence-similarity",
 }
 AUTO = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",

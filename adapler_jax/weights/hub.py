@@ -18,6 +18,13 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+# Of sentence-transformers, as `sentence_modules` reads them.
+MODULE_FILES = (
+    "modules.json",
+    "sentence_*_config.json",
+    "config_sentence_transformers.json",
+    "[0-9]_*/*",
+)
 # Fetched in this order until there are weights, so that no model is fetched in several formats.
 WEIGHT_PATTERNS = (
     ("model*.safetensors", "model.safetensors.index.json", OWN_FILE),
@@ -33,7 +40,7 @@ def download_model(name: str) -> Path:
       ValueError: the name is unknown, or the hub cannot be reached.
     """
     for patterns in WEIGHT_PATTERNS:
-        directory = hub.download(name, ("config.json", *TOKENIZER_FILES, *patterns))
+        directory = hub.download(name, ("config.json", *TOKENIZER_FILES, *MODULE_FILES, *patterns))
         if find_weights(directory) is not None:
             break
     return directory

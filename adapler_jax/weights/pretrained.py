@@ -20,14 +20,16 @@ from adapler_jax.weights.labels import align_classes, named_by_rows
 from adapler_jax.weights.rules import (
     BUFFERS,
     CLASSIFIER_RULES,
-    HEAD_RULES,
     OTHER_HEADS,
     POOLER_RULES,
     Rule,
     axis_sizes,
+    dense_dim_of,
     foreign_part,
+    head_rules,
 )
 from adapler_jax.weights.score_heads import MULTI_LABEL_TYPE
+from adapler_jax.weights.sentence_modules import dense_tensors
 from adapler_jax.weights.shapes import model_sizes
 from adapler_jax.weights.tree import check_layer_counts, check_tensors, to_tree
 
@@ -92,7 +94,8 @@ def load_pretrained(
     config, raw = read_config(directory)
     tensors, source = read_canonical(directory, config, raw)
     encoder_rules = encoder_of(config).tensor_rules
-    kept = names_to_keep(tensors, config, encoder_rules + HEAD_RULES[head.name], source)
+    kept = names_to_keep(tensors, config, encoder_rules + head_rules(head), source)
+    tensors |= dense_tensors(directory, head)
     tensors, notes = drop_ignored(tensors, keep=kept)
     own_names = None
     if head.has_classes and not reinit_head:
@@ -100,7 +103,7 @@ def load_pretrained(
     parts = choose_head(tensors, head, num_classes, reinit_head=reinit_head)
     explain_classes(parts.fresh, own_names, class_names)
     kept_classes = count_classes(parts.tensors)
-    needed_classes = num_classes if head.has_classes else 1
+    needed_classes = num_classes if head.has_classes else dense_dim_of(head) or 1
     total_classes = kept_classes or needed_classes or len(own_names or ()) or 2
     sizes = model_sizes(config, encoder_rules + parts.rules, {}, num_classes=total_classes)
     check_tensors(parts.tensors, encoder_rules + parts.rules, sizes, source)
@@ -269,10 +272,10 @@ def choose_head(
     tensors: dict, head: Head, num_classes: int | None, *, reinit_head: bool
 ) -> HeadParts:
     """Choose the parts of a head that come from the checkpoint."""
-    if set(POOLER_RULES) <= set(HEAD_RULES[head.name]):
+    if set(POOLER_RULES) <= set(head_rules(head)):
         needed = num_classes if head.has_classes else 1
         return choose_pooled(tensors, needed, reinit_head=reinit_head)
-    return choose_parts(tensors, head.name, reinit_head=reinit_head)
+    return choose_parts(tensors, head, reinit_head=reinit_head)
 
 
 def choose_pooled(tensors: dict, num_classes: int | None, *, reinit_head: bool) -> HeadParts:
@@ -311,10 +314,10 @@ def why_no_classifier(tensors: dict, num_classes: int | None, *, has_pooler: boo
     return ""
 
 
-def choose_parts(tensors: dict, head_name: str, *, reinit_head: bool) -> HeadParts:
+def choose_parts(tensors: dict, head: Head, *, reinit_head: bool) -> HeadParts:
     """Choose the linear layers of a head without pooler; each complete one is used."""
     by_part: dict[str, list[Rule]] = {}
-    for rule in HEAD_RULES[head_name]:
+    for rule in head_rules(head):
         by_part.setdefault(rule.name.split(".")[0], []).append(rule)
     taken: tuple[Rule, ...] = ()
     fresh = []

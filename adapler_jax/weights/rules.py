@@ -17,9 +17,11 @@ import re
 
 from adapler_jax.encoders import Encoder
 from adapler_jax.encoders.bert import BERT
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.io.messages import listed
 from adapler_jax.pruning import PRUNERS, tensor_rules_of
 from adapler_jax.types import EncoderConfig, Rule, linear_rules
+from adapler_jax.weights.checkpoint_formats import saves_as_distilbert
 
 ENCODER_RULES = BERT.tensor_rules
 POOLER_RULES = linear_rules("bert.pooler.dense", "head/pooler", "DD")
@@ -32,6 +34,8 @@ HOTPOT_RULES = (
     *linear_rules("sentence_hidden", "head/sentence_hidden", "ED"),
     *linear_rules("sentence_support", "head/sentence_support", "D2"),
 )
+# C is the number of its outputs. A model of vectors may lack it, see `head_rules`.
+EMBEDDING_RULES = linear_rules("sentence_dense", "head/dense", "DC")
 HEAD_RULES = {
     "classification": POOLER_RULES + CLASSIFIER_RULES,
     "choice": POOLER_RULES + CLASSIFIER_RULES,
@@ -40,6 +44,7 @@ HEAD_RULES = {
     "hotpot": HOTPOT_RULES,
     "multi_label": POOLER_RULES + CLASSIFIER_RULES,
     "regression": POOLER_RULES + CLASSIFIER_RULES,
+    "embedding": EMBEDDING_RULES,
 }
 # The class of transformers for encoder and head, or for the encoder if no class has the head.
 ARCHITECTURES = {
@@ -50,6 +55,7 @@ ARCHITECTURES = {
     "hotpot": "BertModel",
     "multi_label": "BertForSequenceClassification",
     "regression": "BertForSequenceClassification",
+    "embedding": "BertModel",
 }
 # Modules that hold a model: of torch.compile, checkpointing and parallel training anywhere in a
 # name; of training loops, PEFT and Lightning before it.
@@ -78,37 +84,55 @@ FOREIGN_PARTS = {
 BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 PRUNER_PARTS = {rule.name.split(".")[0] for name in PRUNERS for rule in tensor_rules_of(name)}
 OTHER_HEADS = re.compile(
-    r"(cls|qa_outputs|candidate_score|answer_type|sentence_hidden|sentence_support"
+    r"(cls|qa_outputs|candidate_score|answer_type|sentence_hidden|sentence_support|sentence_dense"
     r"|lm_head|vocab_transform|vocab_layer_norm|vocab_projector"
     "|" + "|".join(sorted(PRUNER_PARTS)) + r")\..*",
     re.DOTALL,
 )
 
 
+def head_rules(head: Head) -> tuple[Rule, ...]:
+    """Return the rules of a head with its options."""
+    return HEAD_RULES[head.name] if head.name != "embedding" or dense_dim_of(head) else ()
+
+
+def dense_dim_of(head: Head) -> int:
+    """Return the outputs of the dense layer of a model of vectors; 0 without one."""
+    return dict(head.factory_kwargs).get("dense_dim", 0)
+
+
 def model_rules(
-    pruner_name: str, head_name: str = "classification", *, encoder: Encoder = BERT
+    pruner_name: str, head: Head = CLASSIFICATION, *, encoder: Encoder = BERT
 ) -> tuple[Rule, ...]:
     """Return the rules of a whole model.
 
     Raises:
       ValueError: the pruner or the head has no rules, or two rules have one name.
     """
-    if head_name not in HEAD_RULES:
+    if head.name not in HEAD_RULES:
         raise ValueError(
-            f"unknown head {head_name!r}; expected one of {', '.join(sorted(HEAD_RULES))}"
+            f"unknown head {head.name!r}; expected one of {', '.join(sorted(HEAD_RULES))}"
         )
     if pruner_name not in PRUNERS:
         raise ValueError(
             f"unknown pruner {pruner_name!r}; expected one of {', '.join(sorted(PRUNERS))}"
         )
-    rules = encoder.tensor_rules + HEAD_RULES[head_name] + tensor_rules_of(pruner_name)
+    rules = encoder.tensor_rules + head_rules(head) + tensor_rules_of(pruner_name)
     names = [rule.name for rule in rules]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
-            f"the tensor rules of encoder {encoder.name}, head {head_name} and pruner "
+            f"the tensor rules of encoder {encoder.name}, head {head.name} and pruner "
             f"{pruner_name} repeat {listed(twice)}; expected a name for each leaf"
         )
     return rules
+
+
+def architecture_of(config: EncoderConfig, head: Head) -> str:
+    """Return the class of transformers for encoder and head, or for the encoder alone."""
+    is_pooled = set(POOLER_RULES) <= set(HEAD_RULES[head.name])
+    if is_pooled and config.pooler_activation != "tanh" and not saves_as_distilbert(config):
+        return "BertModel"
+    return ARCHITECTURES[head.name]
 
 
 def axis_sizes(

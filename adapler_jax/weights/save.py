@@ -47,13 +47,7 @@ from adapler_jax.weights.config import (
 from adapler_jax.weights.files import named_tensors, read_safetensors
 from adapler_jax.weights.hub import TOKENIZER_FILES
 from adapler_jax.weights.labels import is_name
-from adapler_jax.weights.rules import (
-    ARCHITECTURES,
-    HEAD_RULES,
-    POOLER_RULES,
-    axis_sizes,
-    model_rules,
-)
+from adapler_jax.weights.rules import architecture_of, axis_sizes, dense_dim_of, model_rules
 from adapler_jax.weights.saved_tokenizer import (
     settle_tokenizer,
     tokenizer_is_copy,
@@ -69,6 +63,7 @@ from adapler_jax.weights.section import (
     options_of,
     read_section,
 )
+from adapler_jax.weights.sentence_modules import write_modules
 from adapler_jax.weights.shapes import model_sizes, shapes_of_leaves, shapes_of_tensors
 from adapler_jax.weights.torch_model import MODELING_FILE, add_program
 from adapler_jax.weights.tree import check_layer_counts, check_tensors, to_tensors, to_tree
@@ -178,6 +173,7 @@ def _write_parts(directory: Path, partial: Path, section: dict[str, Any], parts:
     )
     architecture = architecture_of(config, parts.head)
     contents = config_json(config, architecture, parts.class_names, special=special)
+    write_modules(partial, parts.head, config, max_length=slots, extra=section["extra"])
     contents |= score_entries(parts.head, config) | add_program(partial, contents, section)
     text = card_text(contents, section, slots)
     card = write_card(partial, with_kept_parts(text, directory, partial, section))
@@ -193,7 +189,7 @@ def tensors_of(
     Raises:
       ValueError: params do not fit the config.
     """
-    rules = model_rules(pruner_name, head.name, encoder=encoder_of(config))
+    rules = model_rules(pruner_name, head, encoder=encoder_of(config))
     sizes = model_sizes(
         config,
         rules,
@@ -203,14 +199,6 @@ def tensors_of(
     )
     tensors = to_tensors(params, rules, sizes)
     return distilbert_tensors(tensors) if saves_as_distilbert(config) else tensors
-
-
-def architecture_of(config: EncoderConfig, head: Head) -> str:
-    """Return the class of transformers for encoder and head, or for the encoder alone."""
-    is_pooled = set(POOLER_RULES) <= set(HEAD_RULES[head.name])
-    if is_pooled and config.pooler_activation != "tanh" and not saves_as_distilbert(config):
-        return "BertModel"
-    return ARCHITECTURES[head.name]
 
 
 def copy_others(directory: Path, partial: Path, *, has_tokenizer: bool) -> None:
@@ -247,9 +235,9 @@ def write_tensors(tensors: dict, partial: Path) -> None:
 
 
 def num_outputs_of(params: Params) -> int:
-    """Return the outputs of the linear over the pooled [CLS]; 0 for a head without it."""
-    classifier = params["head"].get("classifier")
-    return 0 if classifier is None else classifier["bias"].shape[-1]
+    """Return the outputs of the linear over the pooled states; 0 for a head without it."""
+    last = params["head"].get("classifier", params["head"].get("dense"))
+    return 0 if last is None else last["bias"].shape[-1]
 
 
 def check_class_names(class_names, num_classes: int) -> tuple[str, ...]:
@@ -315,11 +303,11 @@ def load_model(directory) -> Saved:
         )
     options = options_of(section, config.num_layers, config_path)
     head = head_of(section)
-    rules = model_rules(section["pruner"], head.name, encoder=encoder_of(config))
+    rules = model_rules(section["pruner"], head, encoder=encoder_of(config))
     if not weights_path.is_file():
         raise ValueError(f"{weights_path} does not exist; the model directory is incomplete")
     tensors = named_tensors(read_safetensors(weights_path), config, raw, weights_path)
-    num_classes = len(class_names or ()) if head.has_classes else 1
+    num_classes = len(class_names or ()) if head.has_classes else dense_dim_of(head) or 1
     # Before the pruner makes a site for each layer.
     check_layer_counts(tensors, rules, axis_sizes(config, num_classes=0), source=weights_path)
     sizes = model_sizes(
@@ -330,7 +318,7 @@ def load_model(directory) -> Saved:
         get_pruner=lambda: pruner_of_file(section["pruner"], config, options, config_path),
     )
     check_tensors(tensors, rules, sizes, weights_path)
-    params = {"pruner": {}} | to_tree(tensors, rules, sizes, source=weights_path)
+    params = {"pruner": {}, "head": {}} | to_tree(tensors, rules, sizes, source=weights_path)
     check_shares(params["pruner"], weights_path)
     return Saved(
         config=config,

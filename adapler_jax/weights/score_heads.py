@@ -14,6 +14,7 @@ from adapler_jax.io.messages import shown
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.config import CONFIG_FILE, label_names, read_json
 from adapler_jax.weights.section import SECTION, head_of, read_section
+from adapler_jax.weights.sentence_modules import is_sentence_folder, read_modules
 
 CROSS_ENCODER_FILE = "config_sentence_transformers.json"
 CROSS_ENCODER_KEY = "sentence_transformers"  # an object with ACTIVATION_KEY
@@ -29,7 +30,7 @@ LABEL = "LABEL_0"  # the name that transformers gives a single output
 
 
 def head_of_checkpoint(directory: Path) -> Head:
-    """Return the head that config.json describes: one number, several labels, or classes.
+    """Return the head that a folder describes: vectors, one number, several labels, or classes.
 
     For a saved model of this library it is the saved head.
 
@@ -43,6 +44,8 @@ def head_of_checkpoint(directory: Path) -> Head:
     raw = read_json(path)
     if SECTION in raw:
         return head_of(read_section(raw, path))
+    if is_sentence_folder(path.parent):
+        return read_modules(path.parent).head
     if has_one_output(raw):
         return regression(read_activation(path.parent, raw))
     return MULTI_LABEL if raw.get(PROBLEM_TYPE) == MULTI_LABEL_TYPE else CLASSIFICATION

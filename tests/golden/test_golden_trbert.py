@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from adapler_jax import forward as full_width
-from adapler_jax.heads import CLASSIFICATION, SPAN
+from adapler_jax.heads import CLASSIFICATION, HEADS, SPAN
 from adapler_jax.inference.drivers import bucketed, masked, packed
 from adapler_jax.pruning import trbert
 from adapler_jax.pruning.trbert import action_losses, selected_fraction
@@ -59,7 +59,7 @@ def formula(names: list[str], config: EncoderConfig, head_name="classification")
 
     Their numbers follow from their index in the sorted list and their shape.
     """
-    rules = model_rules("trbert", head_name)
+    rules = model_rules("trbert", HEADS[head_name]())
     sizes = axis_sizes(config, num_classes=NUM_CLASSES, predictor_dim=32, num_sites=2)
     shapes = {name: rule.tensor_shape(sizes) for rule in rules for name in rule.tensor_names(sizes)}
     tensors = {}

@@ -18,6 +18,7 @@ HEADS = {
     "hotpot": heads.hotpot(2),
     "multi_label": heads.MULTI_LABEL,
     "regression": heads.regression("sigmoid"),
+    "embedding": heads.embedding(dense_dim=5),
 }
 LENGTHS = (6, 4, 1, 0)
 NOTHING = [-1, -1]

@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from adapler_jax.encoders.bert import init_encoder
-from adapler_jax.heads import SPAN, candidates, choice, hotpot, regression
+from adapler_jax.heads import SPAN, candidates, choice, embedding, hotpot, regression
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
@@ -25,6 +25,7 @@ HEADS = {
     "candidates": candidates(79, protects=False),
     "hotpot": hotpot(80),
     "regression": regression("sigmoid"),
+    "embedding": embedding(dense_dim=6),
 }
 HEAD_TENSORS = {
     "span": {"qa_outputs": (2, 16)},
@@ -37,6 +38,7 @@ HEAD_TENSORS = {
         "sentence_support": (2, 16),
     },
     "regression": {"bert.pooler.dense": (16, 16), "classifier": (1, 16)},
+    "embedding": {"sentence_dense": (6, 16)},
 }
 
 
@@ -101,6 +103,7 @@ def test_config_json_names_the_class_of_transformers(tmp_path):
         "candidates": ["BertModel"],
         "hotpot": ["BertModel"],
         "regression": ["BertForSequenceClassification"],
+        "embedding": ["BertModel"],
     }
 
 

@@ -309,6 +309,7 @@ def readout(program: _Program, outer: Params, state: BucketState, first, record_
             record_of_site_0,
             record_N,
         )
+    trace = trace_of(record_N)
     logits, exit_hidden_BLD = read_out(
         outer,
         program.config,
@@ -316,8 +317,8 @@ def readout(program: _Program, outer: Params, state: BucketState, first, record_
         batch,
         cls_BD=state.hidden_BLD[:, 0],
         exit_hidden_BLD=state.exit_hidden_BLD,
+        trace=trace,
     )
-    trace = trace_of(record_N)
     if program.return_exit_hidden:
         trace = trace.replace(exit_hidden_BLD=exit_hidden_BLD)
     return zero_empty_rows(logits, state.count_B > 0), trace

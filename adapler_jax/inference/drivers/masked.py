@@ -47,6 +47,7 @@ def forward(
         batch,
         cls_BD=hidden_BLD[:, 0],
         exit_hidden_BLD=trace.exit_hidden_BLD,
+        trace=trace,
     )
     logits = zero_empty_rows(logits, jnp.any(batch.valid_BL, axis=1))
     trace = trace.replace(exit_hidden_BLD=exit_hidden_BLD if return_exit_hidden else None)

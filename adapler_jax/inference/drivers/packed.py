@@ -288,6 +288,7 @@ def readout(program: PackedProgram, outer: Params, state: PackedState, batch, tr
         batch,
         cls_BD=state.out.hidden_TD[packed_index(state.valid_BL)[:, 0]],
         exit_hidden_BLD=exit_hidden_BLD,
+        trace=trace,
     )
     if program.return_exit_hidden:
         trace = trace.replace(exit_hidden_BLD=exit_hidden_BLD)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.base import finalize_states, scan_layers
+from adapler_jax.forward import with_survival
 from adapler_jax.heads import Head
 from adapler_jax.pruning.base import Pruner, for_first_token, has_inner_last_site
 from adapler_jax.types import Array, Batch, EncoderConfig, OptionalArray, Params, Trace
@@ -146,6 +147,7 @@ def read_out(
     *,
     cls_BD: Array,
     exit_hidden_BLD: OptionalArray,
+    trace: Trace,
 ) -> tuple[Any, OptionalArray]:
     """Return the head's logits and the final exit states.
 
@@ -156,7 +158,9 @@ def read_out(
       batch: the examples, where the head needs all states.
       cls_BD: last states of [CLS].
       exit_hidden_BLD: last states of all tokens; None where not requested.
+      trace: of all sites.
     """
+    batch = None if batch is None else with_survival(batch, trace)
     cls_BD, exit_hidden_BLD = finalize_exits(outer, config, cls_BD, exit_hidden_BLD)
     states = exit_hidden_BLD if head.needs_all_states else cls_BD
     return head.apply(outer["head"], config, states, batch), exit_hidden_BLD
