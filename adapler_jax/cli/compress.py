@@ -1,8 +1,9 @@
-"""Make a fine-tuned classifier or reranker faster, with text of its task and no labels.
+"""Make a classifier, a reranker or a model of vectors faster, with text of its task and no labels.
 
     adapler compress --model=MODEL --data=FILE --out=DIR --speedup=3
 
-MODEL is a classifier or a reranker in Hugging Face form, or a saved model of this library. The data
+MODEL is a classifier or a reranker in Hugging Face form, a folder of sentence-transformers, or a
+saved model of this library. The data
 are text lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Two methods drop
 tokens without training, then AdapLeR is trained to answer as the model does; --notrain leaves that
 out. Of those that reach the speedup, DIR/model is the one that agrees most with MODEL. A classifier
@@ -11,6 +12,9 @@ takes any budget, as after `adapler calibrate`. A second call continues an inter
 A reranker, whose classifier has one output, is made faster with pairs of a query and a document:
 --column=query,document. Give the documents that it ranks for a query, as the first hundred of a
 search, in a row each. It is judged by the order of the documents of each query.
+
+A model of vectors is made faster with single texts. It is judged by the order of the similarities
+of random pairs of texts. A plain encoder needs --pooling=mean or cls.
 
 --max_disagreement=0.02 certifies the fastest budget at which at most 2% of answers differ from
 MODEL's, with 95% confidence, for texts like the data that MODEL was not trained on. With labelled
@@ -27,6 +31,7 @@ from absl import flags
 from adapler_jax.cli.calibrate import print_budgets
 from adapler_jax.cli.console import run_command
 from adapler_jax.cli.promise import define_latency, define_promise
+from adapler_jax.heads.embedding import POOLINGS
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.prediction_inputs import input_kind
 from adapler_jax.serving.texts import read_texts
@@ -37,7 +42,7 @@ FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "directory or hub name of a classifier or reranker",
+    "directory or hub name of a classifier, a reranker or a model of vectors",
     required=True,
     flag_values=FLAGS,
 )
@@ -76,6 +81,13 @@ _PROTECTS = flags.DEFINE_bool(
     "of a reranker: drop no token of the query, only tokens of the document",
     flag_values=FLAGS,
 )
+_POOLING = flags.DEFINE_enum(
+    "pooling",
+    None,
+    POOLINGS,
+    "take a plain encoder for a model of vectors: the mean of its tokens, or the state of [CLS]",
+    flag_values=FLAGS,
+)
 _PROMISE = define_promise(FLAGS)
 _LATENCY = define_latency(FLAGS)
 _LENGTH = flags.DEFINE_integer(
@@ -101,6 +113,7 @@ def main() -> None:
         labels=data.labels,
         more_texts=more,
         protects_query=_PROTECTS.value,
+        pooling=_POOLING.value,
         max_length=_LENGTH.value,
     )
     found = compress(_MODEL.value, data.texts, _OUT.value, options=options, log=print_note)

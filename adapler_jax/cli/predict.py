@@ -1,4 +1,4 @@
-"""Classify a file, score its pairs, or answer its questions.
+"""Classify a file, score its pairs, return vectors of its texts, or answer its questions.
 
     adapler predict --model=DIR [--input=FILE] [--output=FILE]
 
@@ -10,7 +10,8 @@ a header line on standard output, or a .csv, .tsv, .jsonl or .parquet file, whic
 complete. Files may be larger than memory.
 
 A reranker takes tables and JSON lines with the columns query and document, or text and text_pair,
-and gives the score of each row.
+and gives the score of each row. A model of vectors takes single texts and gives the column
+embedding, a list of numbers in .jsonl and .parquet files.
 
 A question-answering model takes tables and JSON lines with the columns question and context. It
 gives the answer (empty if there is none), its characters in the context, its score and its

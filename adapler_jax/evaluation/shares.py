@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from adapler_jax.evaluation.models import true_speedup
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning import Pruner
 from adapler_jax.pruning.base import for_first_token
 from adapler_jax.pruning.shares import kept_counts
@@ -87,6 +88,7 @@ def solve_shares(
     speedup: float,
     steepness: float = 1.0,
     protected_E: np.ndarray | int = 0,
+    head: Head = CLASSIFICATION,
 ) -> np.ndarray:
     """Return the shares of each site that give texts of these lengths a FLOPs speedup.
 
@@ -98,6 +100,7 @@ def solve_shares(
       speedup: FLOPs speedup on true tokens.
       steepness: of `share_profile`.
       protected_E: int, tokens of each text that are never dropped.
+      head: of the model.
 
     Raises:
       OutOfReachError: no share reaches the speedup.
@@ -110,7 +113,7 @@ def solve_shares(
         count_NE = share_counts(
             pruner, share_J, length_E, config.num_layers, protected_E=protected_E
         )
-        return true_speedup(params, config, pruner, length_E, count_NE)
+        return true_speedup(params, config, pruner, length_E, count_NE, head=head)
 
     if not (np.isfinite(speedup) and speedup >= 1.0):
         raise ValueError(f"speedup is {speedup}; expected a factor of 1 or more")

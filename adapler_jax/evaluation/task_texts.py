@@ -7,12 +7,14 @@ import numpy as np
 
 from adapler_jax.data.batching.lengths import default_lengths
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.embedder import Embedder
 from adapler_jax.inference.loading import sorted_batches
 from adapler_jax.inference.reranker import Reranker
 from adapler_jax.io.messages import listed
 from adapler_jax.types import Batch
 from adapler_jax.weights.save import class_names_of, head_name_of
 
+Reader = Classifier | Reranker | Embedder
 MIN_TEXTS = 100
 BATCH_SIZE = 32
 # From so many texts on the packed driver, which skips dropped tokens, saves more than it compiles.
@@ -111,23 +113,25 @@ def split_texts(texts: Sequence, *, seed: int, fraction: float = 0.5) -> tuple[l
     return shuffled[:middle], shuffled[middle:]
 
 
-def load_reader(directory) -> Classifier | Reranker:
-    """Load a saved model of classes or scores of texts.
+def load_reader(directory) -> Reader:
+    """Load a saved model of classes, scores or vectors of texts.
 
     Raises:
       ValueError: the model is damaged, or has another head.
     """
-    has_scores = head_name_of(directory) == "regression"
-    return Reranker.load(directory) if has_scores else Classifier.load(directory)
+    head = head_name_of(directory)
+    if head == "embedding":
+        return Embedder.load(directory)
+    return Reranker.load(directory) if head == "regression" else Classifier.load(directory)
 
 
-def make_batches(reader: Classifier | Reranker, texts: Sequence) -> list[Batch]:
+def make_batches(reader: Reader, texts: Sequence) -> list[Batch]:
     """Return the texts in padded batches, in random order of the batches' lengths."""
     return [batch for _, batch in batches_and_rows(reader, texts)]
 
 
 def batches_and_rows(
-    reader: Classifier | Reranker, texts: Sequence, lengths: Sequence[int] | None = None
+    reader: Reader, texts: Sequence, lengths: Sequence[int] | None = None
 ) -> list[tuple[np.ndarray, Batch]]:
     """Return the batches of `make_batches`, each with the numbers of its texts.
 

@@ -1,4 +1,4 @@
-"""Make a fine-tuned classifier or reranker faster without training, from unlabelled text.
+"""Make a model of classes, scores or vectors faster without training, from unlabelled text.
 
 Shape letters:
 
@@ -18,6 +18,7 @@ from adapler_jax.evaluation.models import lengths_of
 from adapler_jax.evaluation.passes import join_passes, run_batches
 from adapler_jax.evaluation.shares import solve_shares
 from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, Head
+from adapler_jax.metrics.similarity import cosines
 from adapler_jax.pruning import Pruner, keep_all, make_pruner
 from adapler_jax.pruning.base import for_first_token
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params
@@ -79,8 +80,10 @@ def prune_without_training(
         lengths_of(batches),
         speedup=speedup,
         protected_E=protected_counts(head, batches),
+        head=head,
     )
-    num_running = len(for_first_token(pruner, config).sites)
+    running = pruner if head.needs_all_states else for_first_token(pruner, config)
+    num_running = len(running.sites)
     shares = [jnp.asarray(solve(steepness=value)) for value in STEEPNESS[:num_running]]
     tried = [params | {"pruner": found | {"share_J": share_J}} for share_J in shares]
     if len(tried) == 1:
@@ -120,9 +123,11 @@ def run_sample(
 def distance(head: Head, logits_EC: np.ndarray, full_EC: np.ndarray) -> float:
     """Return how far a model's answers are from the full model's.
 
-    It is the fraction of texts with another class, the fraction of labels that differ, or the mean
-    squared difference of numbers.
+    It is the fraction of texts with another class, the fraction of labels that differ, the mean
+    squared difference of numbers, or 1 minus the mean cosine of vectors.
     """
+    if head.name == "embedding":
+        return 1.0 - float(np.mean(cosines(logits_EC, full_EC)))
     if head is CLASSIFICATION:
         return float(np.mean(np.argmax(logits_EC, axis=-1) != np.argmax(full_EC, axis=-1)))
     if head is MULTI_LABEL:
@@ -131,10 +136,10 @@ def distance(head: Head, logits_EC: np.ndarray, full_EC: np.ndarray) -> float:
 
 
 def check_head(method: str, head: Head) -> None:
-    """Raise ValueError unless the head has classes or labels of texts, or a number."""
-    if not head.has_classes and head.name != "regression":
+    """Raise ValueError unless the head has classes, labels, a number or a vector of texts."""
+    if not head.has_classes and head.name not in ("regression", "embedding"):
         raise ValueError(
-            f"method {method} is for classes, labels and scores of texts; this model has "
+            f"method {method} is for classes, labels, scores and vectors of texts; this model has "
             f"{head.name}"
         )
 
@@ -189,9 +194,8 @@ def vocabulary_saliency(
     @jax.jit
     def measure(params, batch):
         """Return the saliency of a batch."""
-        return input_saliency(
-            params, config, batch, target=predicted_logit(head), dtype=dtype, head=head
-        )[0]
+        target = head.target_logit if head.name == "embedding" else predicted_logit(head)
+        return input_saliency(params, config, batch, target=target, dtype=dtype, head=head)[0]
 
     total_V, count_V = np.zeros(config.vocab_size), np.zeros(config.vocab_size)
     for batch in spread(batches, MAX_TEXTS):

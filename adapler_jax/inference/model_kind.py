@@ -47,7 +47,7 @@ def check_classifies(saved: Saved) -> None:
     if saved.head is CLASSIFICATION:
         return
     # The command predict serves other heads too.
-    has_loader = saved.head.name in ("span", "choice", "regression", "multi_label")
+    has_loader = saved.head.name in ("span", "choice", "regression", "multi_label", "embedding")
     unable = "Classifier and" if has_loader else "Classifier, predict and"
     raise ValueError(
         f"{saved.directory} holds a model with the head {saved.head.name!r}; {unable} exported "

@@ -71,13 +71,15 @@ class TextEncoder(abc.ABC):
         is_single = isinstance(sentences, str)
         prompt = self._prompt(prompt_name, prompt)
         rows = self._tokenize([sentences] if is_single else sentences, prompt)
-        vector_MI = self.vectors(rows, batch_size)
-        if self.normalizes:
-            vector_MI = normalize(vector_MI)
-        vector_MI = vector_MI[:, :truncate_dim]
+        vector_MI = self.encode_rows(rows, batch_size)[:, :truncate_dim]
         if normalize_embeddings:
             vector_MI = normalize(vector_MI)
         return vector_MI[0] if is_single else vector_MI
+
+    def encode_rows(self, rows: Sequence[Tokens], batch_size: int) -> np.ndarray:
+        """Return the vectors of rows of `encode_tokens`, normalised where the model does so."""
+        vector_MI = self.vectors(rows, batch_size)
+        return normalize(vector_MI) if self.normalizes else vector_MI
 
     def encode_tokens(self, sentences) -> list[Tokens]:
         """Tokenize texts, after the default prompt, cut to the model's length.

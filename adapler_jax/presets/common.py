@@ -32,6 +32,7 @@ def data_section() -> dict:
         # Of numbers: sigmoid where they are from 0 to 1, or identity; empty: the model's, else
         # identity.
         "activation": "",
+        "pooling": "",  # of vectors: mean or cls; empty: the model's own, else mean
         "protects_query": False,  # of numbers: no token of a pair's first text is dropped
         # {"validation": fraction or count}: split from train where the source has none.
         "split_fractions": {},

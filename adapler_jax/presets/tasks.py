@@ -25,4 +25,5 @@ TASKS: dict[str, Any] = {
     "custom": {"max_length": 128},
     "custom_scores": {"max_length": 128},
     "custom_multi_label": {"max_length": 128},
+    "custom_similarity": {"max_length": 128},
 } | qa.TASKS

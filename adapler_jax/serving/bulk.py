@@ -29,6 +29,7 @@ from adapler_jax.serving.prediction_inputs import (
     OPTIONS,
     SCORES,
     STANDARD,
+    VECTORS,
     input_kind,
     open_input,
     parquet_schema,
@@ -173,8 +174,8 @@ def check_use(request: PredictRequest, use: str, kind: str) -> None:
         raise ValueError(f"{model} takes no budgets; leave out --budget, --speedup and --certified")
     if check_long_texts(settings.long_texts, None) and use != CLASSES:
         raise ValueError(f"{model} reads no windows of texts; leave out --long_texts")
-    if use == SCORES and (request.with_kept or request.explain):
-        raise ValueError(f"{model} gives scores without words; leave out --kept and --explain")
+    if use in (SCORES, VECTORS) and (request.with_kept or request.explain):
+        raise ValueError(f"{model} gives {use} without words; leave out --kept and --explain")
     if use in NEEDED and kind == "txt":
         job, columns = NEEDED[use]
         raise ValueError(

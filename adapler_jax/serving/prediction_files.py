@@ -25,6 +25,8 @@ IS_CUT = "is_cut"
 IS_ESCALATED = "is_escalated"  # with a certified margin only
 WORD_COLUMNS = KEPT_WORDS, NUM_TOKENS = ("kept_words", "tokens_per_layer")
 SCORE_COLUMNS = ("score", IS_CUT)
+EMBEDDING = "embedding"
+VECTOR_COLUMNS = (EMBEDDING, IS_CUT)
 ANSWER_COLUMNS = ("answer", "start", "end", "score", "probability")
 CHOICE_COLUMNS = ("answer", "option", "probability", "probabilities", IS_CUT)
 # First characters of a formula in spreadsheets.
@@ -296,6 +298,7 @@ def _parquet_writer(path: pathlib.Path, names: Sequence[str], copied: dict) -> I
         IS_ESCALATED: pyarrow.bool_(),
         KEPT_WORDS: pyarrow.list_(pyarrow.string()),
         NUM_TOKENS: pyarrow.list_(pyarrow.int32()),
+        EMBEDDING: pyarrow.list_(pyarrow.float32()),
         "answer": pyarrow.string(),
         "start": pyarrow.int64(),
         "end": pyarrow.int64(),

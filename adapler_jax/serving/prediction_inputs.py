@@ -13,15 +13,16 @@ from adapler_jax.serving.streams import KINDS, kind_of, usual_columns
 from adapler_jax.weights.save import extra_of, head_name_of, load_model, task_of
 
 STANDARD = "-"  # input or output
-CLASSES, ANSWERS, OPTIONS, SCORES = "classes", "answers", "options", "scores"  # uses of a model
-LABELS = "labels"  # several of a text
+# Uses of a model.
+CLASSES, ANSWERS, OPTIONS, SCORES = "classes", "answers", "options", "scores"
+LABELS, VECTORS = "labels", "vectors"  # several labels of a text; its vector
 QUESTION_COLUMNS = ("question", "context")  # of a model that answers questions
 # Of a model that scores pairs, best first.
 PAIR_COLUMNS = (("query", "document"), ("text", "text_pair"), ("sentence1", "sentence2"))
 
 
 def use_of(model) -> str:
-    """Return the use of a saved model: CLASSES, LABELS, ANSWERS, OPTIONS or SCORES.
+    """Return the use of a saved model: CLASSES, LABELS, ANSWERS, OPTIONS, SCORES or VECTORS.
 
     Raises:
       ValueError: its head has another use.
@@ -33,6 +34,8 @@ def use_of(model) -> str:
         return LABELS
     if head == "regression":
         return SCORES
+    if head == "embedding":
+        return VECTORS
     qa = extra_of(model).get("qa")
     scores_options = isinstance(qa, dict) and qa.get("score_options_independently")
     if head == "choice" or scores_options:
@@ -85,6 +88,11 @@ def _check_columns(columns: Sequence[str], use: str) -> None:
             f"--column names {', '.join(columns)}; expected the two columns of a query and a "
             "document"
         )
+    if use == VECTORS and len(columns) > 1:
+        raise ValueError(
+            f"--column names {', '.join(columns)}; expected one column, since each text has its "
+            "own vector"
+        )
     if use != OPTIONS and len(columns) > 2:
         raise ValueError(
             f"--column names {', '.join(columns)}; expected one column of texts, or two of pairs"
@@ -130,4 +138,6 @@ def usual_of(model, use: str) -> list[tuple[str, ...]]:
     """Return the column names to look for, best first."""
     if use == SCORES:
         return list(PAIR_COLUMNS)
+    if use == VECTORS:
+        return usual_columns(None)
     return usual_columns(task_of(model)) if use in (CLASSES, LABELS) else [QUESTION_COLUMNS]

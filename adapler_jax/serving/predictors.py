@@ -7,6 +7,7 @@ import numpy as np
 
 from adapler_jax.inference.calibration import Request
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.embedder import Embedder
 from adapler_jax.inference.loading import padded_batch_size
 from adapler_jax.inference.long_texts import TRUNCATE, check_no_windows
 from adapler_jax.inference.multi_label import MultiLabelClassifier
@@ -22,6 +23,7 @@ from adapler_jax.serving.highlight import (
 from adapler_jax.serving.prediction_files import (
     IS_ESCALATED,
     SCORE_COLUMNS,
+    VECTOR_COLUMNS,
     Columns,
     answer_column_names,
     choice_column_names,
@@ -34,7 +36,7 @@ from adapler_jax.serving.prediction_files import (
     columns_of_probs,
 )
 from adapler_jax.serving.prediction_files import LABELS as LABEL_COLUMN
-from adapler_jax.serving.prediction_inputs import ANSWERS, LABELS, OPTIONS, SCORES
+from adapler_jax.serving.prediction_inputs import ANSWERS, LABELS, OPTIONS, SCORES, VECTORS
 
 Prediction = TypeVar("Prediction")
 DIGITS = 8  # of a score, the precision of float32
@@ -194,6 +196,27 @@ class ScorePredictor:
         return Predicted(dict(zip(SCORE_COLUMNS, columns, strict=True)))
 
 
+class VectorPredictor:
+    """Return vectors of texts; tokens are made ahead of the model."""
+
+    column_names = VECTOR_COLUMNS
+
+    def __init__(self, embedder: Embedder, *, batch_size: int = 32):
+        """Take a loaded embedder and its batch size."""
+        self._embedder, self._batch_size = embedder, batch_size
+
+    def encode(self, texts: list) -> Sequence[Any]:
+        """Tokenize texts."""
+        return self._embedder.encode_tokens(texts)
+
+    def predict(self, encoded: Sequence[Any]) -> Predicted:
+        """Return vectors."""
+        vector_NI = self._embedder.encode_rows(encoded, self._batch_size)
+        vectors = [[float(f"{value:.{DIGITS}g}") for value in row] for row in vector_NI.tolist()]
+        columns = vectors, [tokens.is_cut for tokens in encoded]
+        return Predicted(dict(zip(VECTOR_COLUMNS, columns, strict=True)))
+
+
 class ListPredictor(Generic[Prediction]):
     """Predict whole rows by one function, for models whose tokens depend on several texts."""
 
@@ -244,7 +267,7 @@ def load_predictor(model, use: str, settings: ModelSettings, shown: Shown) -> Pr
 
     Args:
       model: directory of a saved model.
-      use: ANSWERS, OPTIONS, SCORES, LABELS or CLASSES, as `use_of` returns it.
+      use: ANSWERS, OPTIONS, SCORES, LABELS, VECTORS or CLASSES, as `use_of` returns it.
       settings: of the model.
       shown: the parts of predictions to show.
     """
@@ -260,6 +283,9 @@ def load_predictor(model, use: str, settings: ModelSettings, shown: Shown) -> Pr
             model, threshold=settings.threshold, dtype=settings.dtype, driver=settings.driver
         )
         return LabelPredictor(labeller, batch_size=settings.batch_size, shown=shown)
+    if use == VECTORS:
+        embedder = Embedder.load(model, dtype=settings.dtype, driver=settings.driver)
+        return VectorPredictor(embedder, batch_size=settings.batch_size)
     return _load_classes(model, settings, shown)
 
 

@@ -62,7 +62,7 @@ class BaselineRequest(NamedTuple):
 def check_baselines(task: TaskData) -> None:
     """Raise ValueError if the texts of a task cannot be shortened."""
     if task.num_classes == 0 or task.group != 1:
-        others = "numbers" if task.head.name == "regression" else "questions"
+        others = "numbers" if task.head.name in ("regression", "embedding") else "questions"
         raise ValueError(
             f"baselines shorten texts that have classes; the task {task.name} has {others}: leave "
             "baselines out"

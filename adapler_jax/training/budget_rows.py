@@ -21,7 +21,7 @@ def calibrated_models(run: FinishedRun, budgets: Sequence[float], *, log: Log) -
     Raises:
       ValueError: a model has no such budget, or its calibration is of other shares.
     """
-    if budgets and run.task.head.name == "regression":
+    if budgets and run.task.head.name in ("regression", "embedding"):
         raise ValueError(f"the task {run.task.name} has numbers, whose models take no budgets")
     found = {}
     for name, saved in run.models.items() if budgets else ():

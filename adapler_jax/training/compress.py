@@ -1,4 +1,4 @@
-"""Compress a fine-tuned classifier or reranker with text of its task, without labels.
+"""Compress a classifier, a reranker or a model of vectors with text of its task, without labels.
 
 Two methods drop tokens without training, then AdapLeR is trained. The model that agrees most with
 the given one is the result, and a classifier is calibrated. The answers of the given model are the
@@ -41,6 +41,7 @@ from adapler_jax.training.compress_steps import (
     put_model,
     write_labelled,
 )
+from adapler_jax.training.compress_vectors import compress_vectors
 from adapler_jax.training.rungs import MIN_REACHED, best_rung, save_without_training
 from adapler_jax.weights.save import class_names_of
 
@@ -56,21 +57,22 @@ def compress(
     options: CompressOptions | None = None,
     log: Callable[[str], None] = print,
 ) -> Calibration | None:
-    """Make a faster copy of a fine-tuned classifier or reranker.
+    """Make a faster copy of a fine-tuned classifier, reranker or model of vectors.
 
     A second call continues an interrupted one.
 
     Args:
       model: directory or hub name of a checkpoint in Hugging Face form with a trained classifier,
-        of classes or of one number, or a saved model of this library. Its classes and tokenizer
-        stay as they are.
+        of classes or of one number, a folder of sentence-transformers, or a saved model of this
+        library. Its classes and tokenizer stay as they are.
       texts: of its task, or pairs, without labels.
       out: directory of the work and of the result, `out/model`.
       options: the speed, the promise, and changes of the training.
       log: receives notes.
 
     Returns:
-      The calibration of `out/model`; None for a reranker, whose result has no budgets.
+      The calibration of `out/model`; None for a reranker or a model of vectors, whose
+      result has no budgets.
 
     Raises:
       ValueError: the checkpoint has no trained classifier, there are too few texts, `out` has work
@@ -79,9 +81,11 @@ def compress(
     options = options or CompressOptions()
     out = pathlib.Path(out).expanduser()
     check_given(model, options, out)
-    if given_head(model) is CLASSIFICATION:
+    head = given_head(model, options.pooling)
+    if head is CLASSIFICATION:
         return _compress_classes(model, texts, out, options, log)
-    compress_scores(model, texts, out, options, log)
+    ways = {"embedding": compress_vectors}
+    ways.get(head.name, compress_scores)(model, texts, out, options, log)
     return None
 
 

@@ -1,4 +1,4 @@
-"""The steps of a compression, for classifiers and rerankers: save, label, compare, train."""
+"""The steps of a compression of any kind of model: save, label, compare, train."""
 
 import json
 import pathlib
@@ -25,18 +25,25 @@ from adapler_jax.training.run import run_all
 from adapler_jax.training.rungs import Judge, Rung, rungs_without_training
 from adapler_jax.weights.base_model import base_model_entry
 from adapler_jax.weights.config import CONFIG_FILE, MODEL_FILES, read_config, read_json
+from adapler_jax.weights.embedders import embedding_head, settings_of_modules
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.pretrained import load_pretrained
-from adapler_jax.weights.save import load_model, save_model
+from adapler_jax.weights.save import head_name_of, load_model, save_model
 from adapler_jax.weights.score_heads import check_query_segments, head_of_checkpoint
 from adapler_jax.weights.section import SECTION
+from adapler_jax.weights.sentence_modules import DEFAULT_PROMPT, PROMPTS
 
 SEED = 0  # of the split; equal in every call, so that a second one continues
 VALIDATION_FRACTION = 0.2
 GIVEN_FILE = "given.json"  # names the model that the work is on
 CHUNK = 1024  # texts that are tokenized at a time
-# Of a model of this library: its decision threshold, and the side that long texts are cut on.
-KEPT_EXTRA = (THRESHOLD, "truncation_side")
+# Of a model of this library: its decision threshold, the side that long texts are cut on, prompts.
+KEPT_EXTRA = (THRESHOLD, "truncation_side", PROMPTS, DEFAULT_PROMPT)
+TASKS_OF_HEADS = {
+    "classification": "custom",
+    "regression": "custom_scores",
+    "embedding": "custom_similarity",
+}
 
 
 class CompressOptions(NamedTuple):
@@ -50,6 +57,7 @@ class CompressOptions(NamedTuple):
     labels: Sequence[str | int] | None = None  # of the texts, for scores and promises alone
     more_texts: Sequence[str | tuple[str, str]] = ()  # without labels, to train on alone
     protects_query: bool = False  # of a reranker: no token of a query is dropped
+    pooling: str | None = None  # of a plain encoder, which is taken for a model of vectors
     max_length: int = 0  # token slots; 0: of the longest text, or the model's positions if fewer
     changes: dict[str, Any] | None = None  # dotted fields of the training's config
 
@@ -97,7 +105,7 @@ def make_rungs(
         full, parts["train"], judge, out, speedup=options.speedup, log=log
     )
     if options.train:
-        has_pairs = not isinstance(judged[0], str)
+        has_pairs = not isinstance(judged[0], str) or head_name_of(full) == "embedding"
         config = make_config(full, out / "texts", options, has_pairs=has_pairs)
         log("training AdapLeR to answer as the given model does; its answers are the labels here")
         trained = _train(config, _workdir(out, options), options, log)
@@ -162,10 +170,10 @@ def make_config(
 ):
     """Return the config of the training, as `configs/adapler.py:custom,finetuned` builds it.
 
-    For scores the task is `custom_scores`.
+    The task is `custom`, or its form for scores or vectors.
     """
     saved = load_model(full)
-    task = "custom" if saved.head is CLASSIFICATION else "custom_scores"
+    task = TASKS_OF_HEADS[saved.head.name]
     config = adapler_config(task, has_student=bool(options.num_layers))
     common.apply_variants(config, ["finetuned"], common.VARIANTS)
     config.model = str(full)
@@ -188,9 +196,9 @@ def _save_full(
     """Save the given model as a model of this library, once."""
     if directory.exists():
         return directory
-    head = given_head(model)
+    head = given_head(model, options.pooling)
     if options.protects_query:
-        if head is CLASSIFICATION:
+        if head.name != "regression":
             raise ValueError(f"protects_query is for rerankers, and {model} has classes")
         head = regression(dict(head.factory_kwargs)["activation"], protects_query=True)
     loaded = load_pretrained(model, jax.random.key(SEED), head=head)
@@ -205,10 +213,10 @@ def _save_full(
     tokenizer = load_tokenizer(str(loaded.directory), log=log)
     is_own = SECTION in read_json(loaded.directory / CONFIG_FILE)
     own = load_model(loaded.directory) if is_own else None
+    longest, extra = settings_of_modules(loaded.directory) if own is None else (None, own.extra)
     length = options.max_length or (own and own.max_length) or _longest(tokenizer, texts)
-    length = min(length, loaded.config.num_positions)
+    length = min(length, longest or length, loaded.config.num_positions)
     log(f"texts are cut to {length} tokens; max_length sets another length")
-    extra = {} if own is None else own.extra
     save_model(
         directory,
         loaded.params | {"pruner": {}},
@@ -224,7 +232,7 @@ def _save_full(
 
 def _given(model, options: CompressOptions) -> dict[str, Any]:
     """Return what all calls on one work have in common."""
-    names = ("max_length", "protects_query")
+    names = ("max_length", "protects_query", "pooling")
     return {"model": str(model)} | {name: getattr(options, name) for name in names}
 
 
@@ -263,13 +271,23 @@ def other_texts(more: Sequence, texts: Sequence) -> list:
     return [text for text in dict.fromkeys(more) if text not in there]
 
 
-def given_head(model) -> Head:
-    """Return the head of a given model: classes, or one number for a reranker.
+def given_head(model, pooling: str | None = None) -> Head:
+    """Return the head of a given model: classes, one number for a reranker, or vectors.
 
     Models with other heads are taken for classifiers, which `begin` finds out.
+
+    Args:
+      model: directory or hub name.
+      pooling: of a plain encoder that is taken for a model of vectors; None for other models.
+
+    Raises:
+      ValueError: a pooling is given for a model that names its own.
     """
-    head = head_of_checkpoint(resolve_model(model))
-    return head if head.name == "regression" else CLASSIFICATION
+    directory = resolve_model(model)
+    if pooling is not None:
+        return embedding_head(directory, pooling)
+    head = head_of_checkpoint(directory)
+    return head if head.name in TASKS_OF_HEADS else CLASSIFICATION
 
 
 def divide_rest(texts: list, more: Sequence = ()) -> dict[str, list]:

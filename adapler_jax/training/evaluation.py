@@ -28,7 +28,7 @@ from adapler_jax.training.finished import DENSE
 from adapler_jax.training.loaded_run import FinishedRun, Log, batch_size_of, load_finished_run
 from adapler_jax.training.task_record import TaskData
 
-UNCOMPARED = ("multi_label", "regression")  # heads without one likeliest answer to compare
+UNCOMPARED = ("embedding", "multi_label", "regression")  # heads without one likeliest answer
 MIN_OPERAND_BATCHES = 8  # on which bfloat16 operands are compared with float32
 
 

@@ -18,11 +18,13 @@ from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.io.heartbeat import Heartbeat, watch
 from adapler_jax.metrics.differences import mean_difference_error
 from adapler_jax.metrics.ranking import compare_orders, query_numbers
+from adapler_jax.metrics.similarity import cosines, similarity_agreement
 from adapler_jax.training.workdir import target_name
 from adapler_jax.types import Batch
 from adapler_jax.weights.save import Saved, load_model, save_model
 
 EQUAL_ANSWERS = "equal answers"
+SIMILARITY = "Spearman correlation of similarities"
 MIN_REACHED = 0.95  # of a speedup: the texts that compare models have other lengths
 
 
@@ -36,10 +38,12 @@ class Rung(NamedTuple):
     directory: pathlib.Path
     flops_speedup: float
     # float64: of each text 1 where it has the full model's answer; or of each query, for scores of
-    # documents, Kendall's tau with the full model's order
+    # documents, Kendall's tau with the full model's order; or of each group of random pairs, for
+    # vectors, the correlation of both models' similarities
     agreement_G: np.ndarray
     measure: str = EQUAL_ANSWERS  # name of the agreement
     top10_overlap: float | None = None  # with the full model, mean over queries of more documents
+    cosine: float | None = None  # of a vector with the full model's, mean over texts
 
     @property
     def agreement(self) -> float:
@@ -51,6 +55,8 @@ class Rung(NamedTuple):
         agreement = f"{100 * self.agreement:.1f}% {self.measure}"
         if self.top10_overlap is not None:
             agreement += f", {10 * self.top10_overlap:.2f} of the first 10 documents"
+        if self.cosine is not None:
+            agreement += f", cosine {self.cosine:.3f} with its vectors"
         return f"{self.name}: {self.flops_speedup:.2f}x, {agreement}"
 
     def compared_with(self, other: "Rung") -> str:
@@ -73,10 +79,10 @@ def save_without_training(
     speedup: float,
     dtype: DTypeLike = jnp.float32,
 ) -> pathlib.Path:
-    """Make a saved classifier or reranker faster without a step of training, and save it.
+    """Make a saved model of texts faster without a step of training, and save it.
 
     Args:
-      directory: of a saved classifier or reranker, whose own pruner is replaced.
+      directory: of a saved classifier, reranker or model of vectors, whose own pruner is replaced.
       texts: of its task, or pairs, without labels.
       out: directory of the faster model.
       method: one of `evaluation.training_free.TRAINING_FREE`.
@@ -172,12 +178,15 @@ class Judge:
         self._dtype = dtype
         # Pairs of one first text, a query, are judged by their order.
         self._group_E: np.ndarray | None = None
-        if saved.head is not CLASSIFICATION:
+        self._has_vectors = saved.head.name == "embedding"
+        if saved.head is not CLASSIFICATION and not self._has_vectors:
             self._group_E = query_numbers([texts[row] for row_B, _ in found for row in row_B])
         self._full_E = self._run(saved, self._batches)[0]
 
     def _run(self, saved: Saved, batches: Iterable[Batch]) -> tuple[np.ndarray, float]:
-        """Return the class or the logit of each text, and the FLOPs speedup."""
+        """Return the class, the logit or the vector of each text, and the FLOPs speedup."""
+        if self._has_vectors:
+            return run_saved(saved, batches, dtype=self._dtype)
         if self._group_E is None:
             measured = measure_saved(saved, batches, dtype=self._dtype)
             return measured.predicted_E, measured.flops_speedup
@@ -192,6 +201,10 @@ class Judge:
             self._batches, f"{name}: batches compared", total=len(self._batches), log=log
         )
         found_E, speedup = self._run(load_model(directory), batches)
+        if self._has_vectors:
+            agreement_G = similarity_agreement(found_E, self._full_E)
+            cosine = float(np.mean(cosines(found_E, self._full_E)))
+            return Rung(name, directory, speedup, agreement_G, SIMILARITY, cosine=cosine)
         if self._group_E is None:
             return Rung(name, directory, speedup, (found_E == self._full_E).astype(np.float64))
         orders = compare_orders(found_E, self._full_E, self._group_E)

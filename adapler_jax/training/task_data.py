@@ -25,6 +25,7 @@ from adapler_jax.evaluation.question_answering import (
 )
 from adapler_jax.evaluation.scoring import Scorer
 from adapler_jax.heads import CLASSIFICATION, SPAN, candidates, choice, hotpot
+from adapler_jax.training.similarity_task import similarity_data
 from adapler_jax.training.task_record import TaskData
 from adapler_jax.training.text_tasks import (
     check_splits,
@@ -114,6 +115,8 @@ def load_task_data(
     """
     if is_qa_task(config):
         return reading_data(config, directory, only)
+    if get_task(config.task).compares_vectors:
+        return similarity_data(config, directory, only)
     if get_task(config.task).has_numbers:
         return number_data(config, directory, only)
     load = label_set_data if get_task(config.task).has_label_sets else class_data

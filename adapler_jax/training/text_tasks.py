@@ -106,7 +106,7 @@ def check_splits(config, splits) -> None:
             )
 
 
-class _Texts(NamedTuple):
+class TokenizedTexts(NamedTuple):
     """The texts of a task in tokens."""
 
     splits: dict[str, Tokenized]
@@ -129,7 +129,7 @@ def class_data(
             metric, class_names=class_names, threshold=threshold, shown_names=shown_names
         )
 
-    texts = _tokenize(config, directory, dataset, only)
+    texts = tokenize_splits(config, directory, dataset, only)
     return TaskData(
         name=dataset.task.name,
         metric=metric,
@@ -165,7 +165,7 @@ def label_set_data(
     def make_scorer(split: str, threshold: Sequence[float] | None = None) -> Scorer:
         return LabelScorer(metric, class_names=shown_names, threshold_C=threshold)
 
-    texts = _tokenize(config, directory, dataset, only)
+    texts = tokenize_splits(config, directory, dataset, only)
     return TaskData(
         name=dataset.task.name,
         metric=metric,
@@ -196,7 +196,7 @@ def number_data(config, directory, only: Sequence[str]) -> TaskData:
     activation = dict(head.factory_kwargs)["activation"]
     for name, examples in dataset.splits.items():
         check_numbers(examples.labels, activation, where=f"the split {name}")
-    texts = _tokenize(config, directory, dataset, only)
+    texts = tokenize_splits(config, directory, dataset, only)
     groups = {name: text_numbers(examples.texts) for name, examples in dataset.splits.items()}
     check_queries(config, dataset, metric, groups)
 
@@ -259,7 +259,7 @@ def check_queries(config, dataset: Dataset, metric: str, groups: dict[str, np.nd
             )
 
 
-def _tokenize(config, directory, dataset: Dataset, only: Sequence[str]) -> _Texts:
+def tokenize_splits(config, directory, dataset: Dataset, only: Sequence[str]) -> TokenizedTexts:
     """Return the texts of some splits in tokens."""
     tokenizer = load_tokenizer(directory, split_special_tokens=splits_special(config))
     max_length = config.data.max_length or dataset.task.max_length
@@ -285,7 +285,9 @@ def _tokenize(config, directory, dataset: Dataset, only: Sequence[str]) -> _Text
         for name, examples in dataset.splits.items()
         if name.partition("_")[0] in only
     }
-    return _Texts(splits, tuple(notes), {"truncation_side": side} | base_model_entry(config.model))
+    return TokenizedTexts(
+        splits, tuple(notes), {"truncation_side": side} | base_model_entry(config.model)
+    )
 
 
 def saved_side(directory) -> str:

@@ -26,6 +26,7 @@ class Task:
       label_columns: of label sets, a column of truth values for each class; empty for one column.
       contrast_fields: of numbers, the columns of relevant documents and of others for a query;
         empty where each row is a pair with its number.
+      compares_vectors: the numbers are similarities of two texts, each with a vector of its own.
       max_length: tokens to keep of a text or pair, including [CLS] and [SEP].
       split_names: the source's name of a split -> our name, if they differ; None leaves it out.
       split_fractions: splits to take from the shuffled training rows if the source lacks them: a
@@ -46,6 +47,7 @@ class Task:
     has_label_sets: bool = False
     contrast_fields: tuple[str, ...] = ()
     label_columns: tuple[str, ...] = ()
+    compares_vectors: bool = False
     max_length: int = 128
     split_names: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     split_fractions: Mapping[str, int | float] = dataclasses.field(default_factory=dict)
@@ -57,7 +59,8 @@ class Task:
     @property
     def label_names(self) -> tuple[str, ...]:
         """Return the classes, and -1 where it is a number like others; else it is no label."""
-        return ("-1",) if self.name == "custom_scores" else self.class_names
+        has_scores = self.name in ("custom_scores", "custom_similarity")
+        return ("-1",) if has_scores else self.class_names
 
 
 def _prepare_hatexplain(table: Table) -> Table:
@@ -240,10 +243,19 @@ _TASKS = (
         has_label_sets=True,
         split_fractions={"validation": 0.1},
     ),
+    Task(
+        "custom_similarity",
+        "",
+        metric="spearman",
+        has_numbers=True,
+        compares_vectors=True,
+        split_fractions={"validation": 0.1},
+    ),
 )
 
 TASKS = {task.name: task for task in _TASKS}
-OWN_TASKS = ("custom", "custom_scores", "custom_multi_label")  # of the user's texts or pairs
+# Of the user's texts or pairs.
+OWN_TASKS = ("custom", "custom_scores", "custom_multi_label", "custom_similarity")
 
 
 def get_task(name: str) -> Task:
