@@ -1,4 +1,4 @@
-"""Classify texts, label them, or rank documents, with an exported ONNX file, without JAX.
+"""Classify or label texts, rank documents or make vectors with an ONNX file, without JAX.
 
     adapler export --model=runs/fast/model --format=onnx
 
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
+from adapler_jax.export.onnx.embedder import Embedder
 from adapler_jax.export.onnx.engines import FLOAT32, ONNXRUNTIME, Engine, Row, load_file, run_rows
 from adapler_jax.inference.label_sets import Threshold, make_label_prediction, with_thresholds
 from adapler_jax.inference.pair_scores import PairScorer, Rows
@@ -28,6 +29,8 @@ from adapler_jax.inference.texts import check_batch_size, split_pairs
 from adapler_jax.inference.words import Encoded, encode_tokens, encode_words
 from adapler_jax.metrics.classification import check_threshold, decide, softmax
 from adapler_jax.metrics.label_sets import sigmoid
+
+__all__ = ["Classifier", "Embedder", "MultiLabelClassifier", "Reranker"]
 
 Budget = float | Sequence[float] | np.ndarray | None
 
@@ -81,6 +84,7 @@ class Classifier:
         if not settings["class_names"]:
             ranks = settings.get("activation") is not None
             other = "load it with Reranker" if ranks else "run it by the engine itself"
+            other = "load it with Embedder" if settings.get("dim") else other
             raise ValueError(f"{found.path} does not classify texts; {other}")
         if settings.get("thresholds") is not None:
             raise ValueError(

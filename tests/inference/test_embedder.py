@@ -2,11 +2,16 @@
 
 import functools
 import pickle
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from adapler_jax.heads import embedding
+from adapler_jax import onnx as runtime
+from adapler_jax.export.onnx.export import export_onnx
+from adapler_jax.heads import CLASSIFICATION, embedding
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.embedder import Embedder
 from adapler_jax.weights.save import load_model
@@ -117,3 +122,41 @@ def test_wrong_input_is_named(load, call, error, message):
 def test_other_classes_name_the_embedder(models):
     with pytest.raises(ValueError, match="'embedding'.* load it with Embedder"):
         Classifier.load(models / "adapler")
+
+
+@pytest.mark.parametrize("name", ["adapler", "attention", "prompts"])
+def test_an_exported_file_gives_equal_vectors(load, models, tmp_path, name):
+    directory = shutil.copytree(models / name, tmp_path / "model")
+    export_onnx(directory)
+    exported, model = runtime.Embedder.load(directory, num_threads=1), load(name)
+    found, expected = exported.encode(TEXTS, batch_size=4), model.encode(TEXTS)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(
+        exported.encode("w3", prompt="w1 ", truncate_dim=3),
+        model.encode("w3", prompt="w1 ", truncate_dim=3),
+        atol=1e-5,
+    )
+    assert exported.encode([]).shape == (0, model.dim)
+    with pytest.raises(ValueError, match="does not classify texts; load it with Embedder"):
+        runtime.Classifier.load(directory)
+
+
+def test_an_exported_file_runs_without_jax(models, tmp_path):
+    directory = shutil.copytree(models / "adapler", tmp_path / "model")
+    export_onnx(directory)
+    program = (
+        "import sys; from adapler_jax.onnx import Embedder\n"
+        f"print(Embedder.load({str(directory)!r}).encode(['w1', 'w2 w3']).shape)\n"
+        "assert not {'jax', 'torch', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+    assert done.stdout == "(2, 16)\n", done.stderr
+
+
+def test_an_exported_classifier_gives_no_vectors(tmp_path):
+    directory = save_tiny(tmp_path / "m", "adapler", head=CLASSIFICATION, max_length=12)
+    export_onnx(directory)
+    with pytest.raises(ValueError, match="gives no vectors; it is of another kind of model"):
+        runtime.Embedder.load(directory)

@@ -46,12 +46,14 @@ from adapler_jax.export.onnx.texts import (
     Texts,
     flatten,
     lay_out,
+    mean_of_texts,
     select,
     take,
     take_first,
     true_slots,
 )
 from adapler_jax.heads import MULTI_LABEL
+from adapler_jax.heads.embedding import MEAN, MIN_NORM, TANH
 from adapler_jax.inference.calibration import Calibration, read_calibration
 from adapler_jax.inference.label_sets import saved_thresholds
 from adapler_jax.inference.loading import threshold_of
@@ -68,6 +70,7 @@ from adapler_jax.types import (
     Params,
 )
 from adapler_jax.weights.save import Saved
+from adapler_jax.weights.sentence_modules import DEFAULT_PROMPT, PROMPTS
 
 FAMILY = "bert"  # of encoders; RoBERTa and DistilBERT are of it once they are loaded
 BATCH_AXES = ("batch", "sequence")
@@ -211,7 +214,7 @@ def _checked_pruner(saved: Saved, opset: int) -> Pruner:
 
 
 def _settings(saved: Saved, calibration: Calibration | None) -> dict[str, Any]:
-    """Return what `adapler_jax.onnx` needs to read logits; JSON values."""
+    """Return what `adapler_jax.onnx` needs to run a model; JSON values."""
     rows = () if calibration is None else calibration.rows
     thresholds = None
     if saved.head is MULTI_LABEL:
@@ -219,6 +222,9 @@ def _settings(saved: Saved, calibration: Calibration | None) -> dict[str, Any]:
     return {
         "class_names": list(saved.class_names),
         "activation": dict(saved.head.factory_kwargs).get("activation"),
+        "dim": _num_logits(saved) if saved.head.name == "embedding" else None,
+        PROMPTS: saved.extra.get(PROMPTS, {}),
+        DEFAULT_PROMPT: saved.extra.get(DEFAULT_PROMPT),
         "max_length": max_length_of(saved),
         "num_layers": saved.config.num_layers,
         "threshold": threshold_of(saved, None),
@@ -268,7 +274,7 @@ def _start(graph: Graph, saved: Saved) -> Walk:
         segment_T=segment_T,
         position_T=graph.add("Mod", slot_T, num_slots),
     )
-    keeps_exits = saved.head.needs_all_states
+    keeps_exits = saved.head.name == "span"
     return Walk(graph, hidden_TD, texts, slot_T, token_T, [], [], keeps_exits)
 
 
@@ -303,6 +309,13 @@ def _run_layer(walk: Walk, saved: Saved, sites: Sites, index: int, ranges: Range
             walk.take_first()
     walk.ran.append(slot_T)
     walk.hidden_TD = feed_forward(graph, layer, walk.hidden_TD)
+
+
+def _num_logits(saved: Saved) -> int:
+    """Return the logits of a text: of its classes, its number, or the entries of its vector."""
+    if saved.head.name == "embedding":
+        return saved.head.logits_shape(saved.config, 0, 0)[0]
+    return len(saved.params["head"]["classifier"]["bias"])
 
 
 def _has_token(walk: Walk) -> Value:
@@ -355,15 +368,34 @@ def score_ends(walk: Walk, saved: Saved) -> dict[str, Value]:
     return outputs
 
 
+def embed_texts(walk: Walk, saved: Saved) -> dict[str, Value]:
+    """Return the vectors of texts as users receive them, 0 for a text without a token."""
+    graph, options = walk.graph, dict(saved.head.factory_kwargs)
+    vector_BD = walk.hidden_TD
+    if options["pooling"] == MEAN:
+        vector_BD = mean_of_texts(graph, walk.texts, walk.hidden_TD)
+    if "dense_dim" in options:
+        vector_BD = linear(
+            graph, "head.dense", saved.params["head"]["dense"], vector_BD, exact=True
+        )
+        if options["dense_activation"] == TANH:
+            vector_BD = activate(graph, TANH, vector_BD)
+    if options["normalizes"]:
+        length_B1 = graph.add("ReduceL2", vector_BD, (1,), keepdims=1)
+        vector_BD = graph.add("Div", vector_BD, graph.add("Max", length_B1, MIN_NORM))
+    return {LOGITS: graph.add("Where", _has_token(walk), vector_BD, 0.0)}
+
+
 HEADS: dict[str, Callable[[Walk, Saved], dict[str, Value]]] = {
     "classification": classify,
     "choice": classify,
     "multi_label": classify,
     "regression": classify,
     "span": score_ends,
+    "embedding": embed_texts,
 }
 OUTPUT_AXES: dict[str, Callable[[Saved], tuple]] = {
-    LOGITS: lambda saved: ("batch", len(saved.params["head"]["classifier"]["bias"])),
+    LOGITS: lambda saved: ("batch", _num_logits(saved)),
     START_LOGITS: lambda saved: BATCH_AXES,
     END_LOGITS: lambda saved: BATCH_AXES,
 }

@@ -60,6 +60,14 @@ def take_first(graph: Graph, texts: Texts, x_TX: Value) -> Value:
     return take(graph, x_TX, flatten(graph, texts.start_B1))
 
 
+def mean_of_texts(graph: Graph, texts: Texts, x_TX: Value) -> Value:
+    """Return the mean over the tokens of each text, float32 [B, D]."""
+    valid_BR1 = graph.add("Unsqueeze", texts.valid_BR, (2,))
+    x_BRX = graph.add("Where", valid_BR1, take(graph, x_TX, texts.index_BR), 0.0)
+    total_BX = graph.add("ReduceSum", x_BRX, (1,), keepdims=0)
+    return graph.add("Div", total_BX, graph.add("Cast", texts.num_B1, to=TensorProto.FLOAT))
+
+
 def unpad(graph: Graph, texts: Texts, x_WX: Value) -> Value:
     """Return the rows of tokens out of all rows of the padded form, [T, ...]."""
     return take(graph, x_WX, true_slots(graph, texts.valid_BR))
