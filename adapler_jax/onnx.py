@@ -10,6 +10,7 @@ Needs numpy, tokenizers and onnxruntime: `pip install 'adapler_jax[onnx]'`. With
 
 Shape letters:
 
+    I entries of a vector
     M texts of a call
 """
 

@@ -1,4 +1,9 @@
-"""Score vectors by the similarities of pairs of texts with a number each."""
+"""Score vectors by the similarities of pairs of texts with a number each.
+
+Shape letters:
+
+    I entries of a vector
+"""
 
 from typing import Any
 

@@ -1,8 +1,18 @@
 """The task that a saved model was trained for, and the class that loads it."""
 
 from adapler_jax.encoders.base import check_length
-from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL
+from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.weights.save import DEFAULT_MAX_LENGTH, Saved
+
+# The class that loads a model, and its module, by the head.
+LOADERS = {
+    "classification": ("Classifier", "classifier"),
+    "span": ("QuestionAnswerer", "question_answerer"),
+    "choice": ("MultipleChoice", "multiple_choice"),
+    "regression": ("Reranker", "reranker"),
+    "multi_label": ("MultiLabelClassifier", "multi_label"),
+    "embedding": ("Embedder", "embedder"),
+}
 
 
 def max_length_of(saved: Saved) -> int:
@@ -23,19 +33,11 @@ def is_per_option(saved: Saved) -> bool:
 
 def loader_hint(saved: Saved) -> str:
     """Return the part of a message that names the class for a saved model."""
-    if saved.head.name == "span":
-        return "load it with QuestionAnswerer (adapler_jax.inference.question_answerer)"
-    if saved.head.name == "choice" or is_per_option(saved):
-        return "load it with MultipleChoice (adapler_jax.inference.multiple_choice)"
-    if saved.head.name == "regression":
-        return "load it with Reranker (adapler_jax.inference.reranker)"
-    if saved.head is MULTI_LABEL:
-        return "load it with MultiLabelClassifier (adapler_jax.inference.multi_label)"
-    if saved.head.name == "embedding":
-        return "load it with Embedder (adapler_jax.inference.embedder)"
-    if saved.head is CLASSIFICATION:
-        return "load it with Classifier (adapler_jax.inference.classifier)"
-    return "score it with `adapler evaluate`, or run it by make_engine with its head"
+    found = "choice" if is_per_option(saved) else saved.head.name
+    if found not in LOADERS:
+        return "score it with `adapler evaluate`, or run it by make_engine with its head"
+    name, module = LOADERS[found]
+    return f"load it with {name} (adapler_jax.inference.{module})"
 
 
 def check_classifies(saved: Saved) -> None:
@@ -47,7 +49,7 @@ def check_classifies(saved: Saved) -> None:
     if saved.head is CLASSIFICATION:
         return
     # The command predict serves other heads too.
-    has_loader = saved.head.name in ("span", "choice", "regression", "multi_label", "embedding")
+    has_loader = saved.head.name in LOADERS
     unable = "Classifier and" if has_loader else "Classifier, predict and"
     raise ValueError(
         f"{saved.directory} holds a model with the head {saved.head.name!r}; {unable} exported "

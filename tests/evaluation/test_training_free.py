@@ -16,7 +16,7 @@ from adapler_jax.evaluation.training_free import (
     spread,
     vocabulary_saliency,
 )
-from adapler_jax.heads import CLASSIFICATION, SPAN, regression
+from adapler_jax.heads import CLASSIFICATION, SPAN, embedding, regression
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.losses import input_saliency
 from tests import tiny
@@ -145,7 +145,7 @@ def test_a_sample_spreads_over_the_batches():
         ({"batches": []}, "there is no text; method attention needs unlabelled text"),
         (
             {"head": SPAN},
-            "method attention is for classes, labels and scores of texts; this model has span",
+            "is for classes, labels, scores and vectors of texts; this model has span",
         ),
         ({"speedup": 0.0}, "speedup is 0.0; expected a factor of 1 or more"),
         ({"speedup": 100.0}, "attention: 100x is out of reach"),
@@ -155,3 +155,41 @@ def test_wrong_requests_end_in_one_line(changes, message):
     options = {"batches": make_batches(), "method": "attention", "speedup": 2.0} | changes
     with pytest.raises(ValueError, match=message):
         prune_without_training(PARAMS, CONFIG, **options)
+
+
+@pytest.mark.parametrize("method", TRAINING_FREE)
+def test_a_model_of_vectors_is_pruned_with_the_operations_of_its_own_head(method):
+    batches, head = make_batches(), embedding(dense_dim=6)
+    params = PARAMS | {"head": head.init(jax.random.key(2), CONFIG, 0)}
+    found, pruner = prune_without_training(
+        params, CONFIG, batches, method=method, speedup=1.4, head=head
+    )
+    passes = run_batches(found, CONFIG, pruner, batches, head=head)
+    joined = join_passes(passes)
+    dense_E, pruned_E = flops_of_examples(
+        found, CONFIG, pruner, joined.length_E, joined.count_NE, head=head
+    )
+    assert dense_E.sum() / pruned_E.sum() == pytest.approx(1.4, rel=0.05)
+    assert joined.count_NE[-1].max() > 1  # the last layer runs on all tokens that are left
+
+
+def test_vectors_are_compared_by_their_direction():
+    full_EI = np.array([[1.0, 0.0], [0.0, 2.0]])
+    assert training_free.distance(embedding(), 5.0 * full_EI, full_EI) == pytest.approx(0.0)
+    turned_EI = np.array([[0.6, 0.8], [0.0, 1.0]])
+    assert training_free.distance(embedding(), turned_EI, full_EI) == pytest.approx(0.2)
+
+
+def test_the_vocabulary_of_a_model_of_vectors_has_the_saliency_of_their_length():
+    batches, head = make_batches(), embedding()
+    params = PARAMS | {"head": {}}
+    found_V = vocabulary_saliency(params, CONFIG, batches, head=head)
+    assert found_V.shape == (CONFIG.vocab_size,) and np.all(found_V > 0)
+    by_class_V = vocabulary_saliency(PARAMS, CONFIG, batches)
+    assert np.abs(found_V - by_class_V).max() > 1e-3
+    first = batches[0]
+    measured_BL, vectors = input_saliency(
+        params, CONFIG, first, target=head.target_logit, head=head
+    )
+    assert np.all(measured_BL[first.valid_BL] > 0) and not np.any(measured_BL[~first.valid_BL])
+    assert vectors.shape == (len(first.token_BL), CONFIG.hidden_dim)

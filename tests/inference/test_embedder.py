@@ -9,12 +9,14 @@ import sys
 import numpy as np
 import pytest
 
+from adapler_jax import calibrate_model, export_model
 from adapler_jax import onnx as runtime
 from adapler_jax.export.onnx.export import export_onnx
 from adapler_jax.heads import CLASSIFICATION, embedding
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.embedder import Embedder
 from adapler_jax.weights.save import load_model
+from benchmarks.compilations import compilations
 from tests.export.onnx_models import save_tiny
 
 TEXTS = ["w1 w2 w3", "w4", "", "w5 w6 " * 20, "w7 w8 w9 w10 w11", "w4"]
@@ -160,3 +162,27 @@ def test_an_exported_classifier_gives_no_vectors(tmp_path):
     export_onnx(directory)
     with pytest.raises(ValueError, match="gives no vectors; it is of another kind of model"):
         runtime.Embedder.load(directory)
+
+
+def test_the_card_shows_the_embedder(models):
+    card = (models / "adapler" / "README.md").read_text()
+    assert "pipeline_tag: sentence-similarity" in card
+    assert 'model.encode(["a text", "another"])' in card and "Embedder.load(" in card
+    assert "With `trust_remote_code=True`" not in card  # in PyTorch it runs all tokens
+    assert not (models / "adapler" / "modeling_adapler.py").exists()
+
+
+def test_compiled_programs_and_budgets_are_not_for_vectors(models):
+    with pytest.raises(ValueError, match="exported programs need a classifier; load it with Embe"):
+        export_model(models / "adapler")
+    many = [f"w{number} w{number % 7}" for number in range(120)]
+    with pytest.raises(ValueError, match="needs? a classifier; load it with Embedder"):
+        calibrate_model(models / "adapler", many)
+
+
+def test_no_program_is_compiled_after_the_warm_up(load):
+    model = load("attention", "packed")
+    model.warm_up(4)
+    with compilations() as found:
+        model.encode(TEXTS, batch_size=4)
+    assert found == []

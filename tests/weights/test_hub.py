@@ -1,5 +1,7 @@
 """Names on the hub, with the client replaced: no test touches a network."""
 
+import fnmatch
+
 import huggingface_hub
 import pytest
 
@@ -58,3 +60,13 @@ def test_file_instead_of_a_directory_is_refused(tmp_path):
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(ValueError, match="is a file; give the model directory"):
         resolve_model(tmp_path / "model.safetensors")
+
+
+def test_the_modules_of_sentence_transformers_are_fetched_too(calls, tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    resolve_model("somebody/model")
+    wanted = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+    wanted += ("1_Pooling/config.json", "2_Dense/model.safetensors", "2_Dense/pytorch_model.bin")
+    for name in wanted:
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in calls[0]), name
+    assert not any(fnmatch.fnmatch("onnx/model.onnx", pattern) for pattern in calls[0])

@@ -371,13 +371,11 @@ def score_ends(walk: Walk, saved: Saved) -> dict[str, Value]:
 def embed_texts(walk: Walk, saved: Saved) -> dict[str, Value]:
     """Return the vectors of texts as users receive them, 0 for a text without a token."""
     graph, options = walk.graph, dict(saved.head.factory_kwargs)
-    vector_BD = walk.hidden_TD
+    vector_BD, dense = walk.hidden_TD, saved.params["head"].get("dense")
     if options["pooling"] == MEAN:
-        vector_BD = mean_of_texts(graph, walk.texts, walk.hidden_TD)
-    if "dense_dim" in options:
-        vector_BD = linear(
-            graph, "head.dense", saved.params["head"]["dense"], vector_BD, exact=True
-        )
+        vector_BD = mean_of_texts(graph, walk.texts, vector_BD)
+    if dense is not None:
+        vector_BD = linear(graph, "head.dense", dense, vector_BD, exact=True)
         if options["dense_activation"] == TANH:
             vector_BD = activate(graph, TANH, vector_BD)
     if options["normalizes"]:

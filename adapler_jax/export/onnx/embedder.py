@@ -40,8 +40,9 @@ class Embedder(TextEncoder):
         num_threads: int | None = None,
         dtype: str = FLOAT32,
     ) -> "Embedder":
-        """Load a model directory with an exported file; arguments as in
-        `adapler_jax.onnx.Classifier.load`.
+        """Load a model directory with an exported file.
+
+        Arguments are as in `adapler_jax.onnx.Classifier.load`.
 
         Raises:
           ValueError: there is no such file or dtype, or the file is of another task.
