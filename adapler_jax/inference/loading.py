@@ -216,7 +216,9 @@ def sorted_batches(
     lengths: Sequence[int],
     num_rows: int,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Put rows of similar length into batches.
+    """Put rows of similar length into batches, the longest first.
+
+    The last batch, which may have few rows, then has the least padding.
 
     Args:
       tokens: token ids of every row.
@@ -228,7 +230,7 @@ def sorted_batches(
       The numbers of a batch's rows, int64 [B], and the batch.
     """
     length_M = np.array([len(tokens[row]) for row in range(len(tokens))], np.int64)
-    order_M = np.argsort(length_M, kind="stable")
+    order_M = np.argsort(-length_M, kind="stable")
     for start in range(0, len(order_M), num_rows):
         row_B = order_M[start : start + num_rows]
         batch = pad_batch(
