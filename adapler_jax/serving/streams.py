@@ -157,12 +157,19 @@ def pick_columns(
             raise ValueError(f"{where}: {explain_unknown('column', name, found)}{advice}")
     names = wanted or next((names for names in usual if set(names) <= set(found)), ())
     if not names:
-        known = list_names(found)
-        raise ValueError(
-            f"{where}: which column holds the texts? Name it with --column; found: {known}"
-        )
+        raise ValueError(f"{where}: {_ask_for_columns(usual)}; found: {list_names(found)}")
     check_once(names, found, where)
     return tuple(names)
+
+
+def _ask_for_columns(usual: Sequence[Sequence[str]]) -> str:
+    """Return a question for the columns, by the usual ones."""
+    if all(len(names) == 2 for names in usual) and usual:
+        first, second = usual[0]
+        return (
+            f"which columns hold the {first} and the {second}? Name them with --column=FIRST,SECOND"
+        )
+    return "which column holds the texts? Name it with --column"
 
 
 def cut(rows: Rows) -> Iterator[list[tuple[Text, Mapping]]]:
