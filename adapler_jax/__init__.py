@@ -7,7 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapler_jax.evaluation.calibrate import Promise, calibrate_model
+    from adapler_jax.evaluation.calibrate import calibrate_model
+    from adapler_jax.evaluation.certificate import Promise
     from adapler_jax.evaluation.exported_files import measure_export
     from adapler_jax.export.jax_export import export_model
     from adapler_jax.export.onnx.export import export_onnx
@@ -54,7 +55,7 @@ _MODULES = {
     "Embedder": "adapler_jax.inference.embedder",
     "MultiLabelClassifier": "adapler_jax.inference.multi_label",
     "MultipleChoice": "adapler_jax.inference.multiple_choice",
-    "Promise": "adapler_jax.evaluation.calibrate",
+    "Promise": "adapler_jax.evaluation.certificate",
     "QuestionAnswerer": "adapler_jax.inference.question_answerer",
     "Reranker": "adapler_jax.inference.reranker",
     "calibrate_model": "adapler_jax.evaluation.calibrate",

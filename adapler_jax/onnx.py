@@ -25,15 +25,13 @@ from adapler_jax.export.onnx.engines import FLOAT32, ONNXRUNTIME, Engine, Row, l
 from adapler_jax.inference.label_sets import Threshold, make_label_prediction, with_thresholds
 from adapler_jax.inference.pair_scores import PairScorer, Rows
 from adapler_jax.inference.prediction import MultiLabelPrediction, Prediction, make_prediction
-from adapler_jax.inference.speedups import budget_of_speedup
+from adapler_jax.inference.speedups import Budget, resolve_exported, spread_budget
 from adapler_jax.inference.texts import check_batch_size, split_pairs
 from adapler_jax.inference.words import Encoded, encode_tokens, encode_words
 from adapler_jax.metrics.classification import check_threshold, decide, softmax
 from adapler_jax.metrics.label_sets import sigmoid
 
 __all__ = ["Classifier", "Embedder", "MultiLabelClassifier", "Reranker"]
-
-Budget = float | Sequence[float] | np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -173,32 +171,9 @@ class Classifier:
         speedup: float | None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Return the batches of `run_rows`."""
-        budget_M = self._budgets(budget, speedup, len(rows))
+        speeds = {"budgets": self.budgets, "speedups": self.speedups}
+        budget_M = spread_budget(resolve_exported(budget, speedup, **speeds), len(rows))
         return run_rows(self.engine, rows, batch_size, budget_M)
-
-    def _budgets(self, budget: Budget, speedup: float | None, num_texts: int) -> np.ndarray | None:
-        """Return the budget of every text, float32 [M]; None for the trained thresholds."""
-        if budget is None and speedup is None:
-            return None
-        if budget is not None and speedup is not None:
-            raise ValueError("budget and speedup are both given; give one")
-        if not self.budgets:
-            raise ValueError(
-                "the exported file has one speed; calibrate the model, export it again, and run it "
-                "by onnxruntime"
-            )
-        if speedup is not None:
-            budget = budget_of_speedup(speedup, self.budgets, self.speedups)
-        budget_M = np.asarray(budget, np.float32)
-        if budget_M.ndim and budget_M.shape != (num_texts,):
-            raise ValueError(f"{budget_M.size} budgets for {num_texts} texts; give one for each")
-        lowest = np.float32(self.budgets[0])
-        wrong = np.ravel(budget_M)[np.ravel(~((budget_M >= lowest) & (budget_M <= 1.0)))]
-        if wrong.size:
-            raise ValueError(
-                f"budget is {wrong[0]:g}; expected {lowest:g} to 1, the share of tokens to keep"
-            )
-        return np.broadcast_to(budget_M, (num_texts,))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -323,6 +298,8 @@ class Reranker(PairScorer):
     activation: str  # from the logit to the score: identity or sigmoid
     max_length: int  # token slots of a pair
     truncation_side: str  # that loses the tokens of long pairs
+    budgets: tuple[float, ...] = ()  # calibrated, increasing; empty for one speed
+    speedups: tuple[float, ...] = ()  # measured at these budgets
 
     @classmethod
     def load(
@@ -341,20 +318,39 @@ class Reranker(PairScorer):
           ImportError: the engine is not installed.
         """
         found = load_file(directory, engine, file_name, num_threads=num_threads, dtype=dtype)
-        activation = found.settings.get("activation")
+        settings, takes_budgets = found.settings, found.engine.takes_budgets
+        activation = settings.get("activation")
         if activation is None:
             raise ValueError(f"{found.path} gives no scores to pairs; load it with Classifier")
         return cls(
             engine=found.engine,
             tokenizer=found.tokenizer,
             activation=activation,
-            max_length=found.settings["max_length"],
+            max_length=settings["max_length"],
             truncation_side=found.truncation_side,
+            budgets=tuple(settings["budgets"]) if takes_budgets else (),
+            speedups=tuple(settings["speedups"]) if takes_budgets else (),
         )
 
-    def logits(self, rows: Rows, batch_size: int) -> np.ndarray:
+    def resolve(
+        self, budget: Budget = None, speedup: float | None = None, *, certified: bool = False
+    ) -> Budget:
+        """Return the budget for arguments of `predict`.
+
+        Raises:
+          ValueError: they contradict each other, or the file has no such budget or certificate.
+        """
+        if certified:
+            raise ValueError(
+                "a certificate is of the library's model, not of an exported file; load the model "
+                "with adapler_jax.Reranker, or give the certified budget as budget"
+            )
+        return resolve_exported(budget, speedup, budgets=self.budgets, speedups=self.speedups)
+
+    def logits(self, rows: Rows, batch_size: int, budget: Budget = None) -> np.ndarray:
         """Return the logits of rows of tokens, float32 [rows]."""
         logit_M = np.zeros(len(rows), np.float32)
-        for row_B, logits_B1, _ in run_rows(self.engine, rows, batch_size):
+        budget_M = spread_budget(budget, len(rows), unit="pairs")
+        for row_B, logits_B1, _ in run_rows(self.engine, rows, batch_size, budget_M):
             logit_M[row_B] = logits_B1[:, 0]
         return logit_M

@@ -22,8 +22,8 @@ from absl import flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.evaluation.budgets import Measured
-from adapler_jax.evaluation.calibrate import NONE, measure_part
-from adapler_jax.evaluation.certificate import Certificate, certify
+from adapler_jax.evaluation.calibrate import measure_part
+from adapler_jax.evaluation.certificate import NONE, Certificate, certify
 from adapler_jax.evaluation.escalation import Candidate, MeasuredTexts, certify_escalation
 from adapler_jax.evaluation.task_texts import make_task_texts
 from adapler_jax.inference.calibration import ESCALATIONS, Calibration

@@ -1,4 +1,4 @@
-"""Calibrate a saved classifier for any speed, with text of its task; labels are not needed.
+"""Calibrate a saved classifier or reranker for any speed, with text of its task, without labels.
 
     adapler calibrate --model=DIR --data=FILE
 
@@ -14,6 +14,11 @@ classes are close there run again, on what --escalate_to says. With labelled dat
 --max_drop=1.0 certifies that at most 1% of answers are wrong where the full model is right: the
 accuracy drops by no more than 1 point.
 
+A reranker is calibrated with pairs, --column=query,document: the documents that it ranks for each
+query, in a row each. A fifth of the queries calibrates, the others measure the order of documents.
+Its --max_disagreement=0.05 certifies the fastest budget at which, for at least 95% of queries, the
+first 10 documents share at least 9 with the full model's; --min_shared sets another number.
+
 The full model is the one of --reference, or the one that an earlier certificate keeps in DIR/full.
 Without both it is this model with all tokens.
 
@@ -26,11 +31,11 @@ from absl import flags
 from adapler_jax.cli.console import run_command
 from adapler_jax.cli.promise import define_latency, define_promise
 from adapler_jax.evaluation.calibrate import calibrate_model
+from adapler_jax.evaluation.calibration_card import measured_columns
 from adapler_jax.inference.calibration import MODES, THRESHOLDS, Calibration
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.texts import read_texts
 from adapler_jax.types import COMPUTE_DTYPES
-from adapler_jax.weights.save import head_name_of
 
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
@@ -53,7 +58,7 @@ _REFERENCE = flags.DEFINE_string(
     "reference",
     None,
     "directory of the full model, a saved model of this library as OUT/full of `adapler compress`, "
-    "of the same tokenizer, classes and length",
+    "of the same tokenizer, head, classes and length",
     flag_values=FLAGS,
 )
 _LABEL = flags.DEFINE_string(
@@ -68,8 +73,6 @@ _DTYPE = flags.DEFINE_enum(
 
 def main() -> None:
     """Calibrate, and print a line for each budget."""
-    if head_name_of(_MODEL.value) == "regression":
-        raise ValueError(f"{_MODEL.value} is a reranker, which takes no budgets")
     data = read_texts(
         _MODEL.value,
         _DATA.value,
@@ -93,17 +96,19 @@ def main() -> None:
 
 def print_budgets(found: Calibration) -> None:
     """Print what each budget was measured to do."""
-    has_scores, is_timed = ("score" in found.rows[0]), found.timing is not None
-    scores = "  accuracy" if has_scores else ""
-    times = f"  ms @{found.timing['batch_size']}" if found.timing is not None else ""
-    print(f"budget  tokens kept  FLOPs speedup  agreement with the full model{scores}{times}")
+    columns = measured_columns(found)
+    titles = ["budget", "tokens kept", "FLOPs speedup", *columns.values()]
+    titles += [] if found.timing is None else [f"ms @{found.timing['batch_size']}"]
+    print("  ".join(titles))
     for row in found.rows:
-        score = f"  {100 * row['score']:7.1f}%" if has_scores else ""
-        time = f"  {row['milliseconds']:{len(times) - 2}.2f}" if is_timed else ""
-        print(
-            f"{row['budget']:6.2f}  {100 * row['kept_share']:10.1f}%  {row['flops_speedup']:12.2f}x"
-            f"  {100 * row['agreement']:28.1f}%{score}{time}"
-        )
+        cells = [
+            f"{row['budget']:.2f}",
+            f"{100 * row['kept_share']:.1f}%",
+            f"{row['flops_speedup']:.2f}x",
+            *(f"{100 * row[name]:.1f}%" for name in columns),
+        ]
+        cells += [] if found.timing is None else [f"{row['milliseconds']:.2f}"]
+        print("  ".join(cell.rjust(len(title)) for cell, title in zip(cells, titles)))
 
 
 def run(*, resumes: bool) -> None:

@@ -1,4 +1,4 @@
-"""Measure how long a calibrated classifier takes at each budget, on this device."""
+"""Measure how long a calibrated model takes at each budget, on this device."""
 
 import statistics
 import time
@@ -9,6 +9,7 @@ import numpy as np
 
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.reranker import Reranker
 
 NUM_CALLS = 24  # of a round at a budget
 NUM_ROUNDS = 3  # whose median counts; the budgets take turns
@@ -54,14 +55,14 @@ class Latency(NamedTuple):
 
 
 def measure_latency(
-    classifier: Classifier, texts: Sequence, budgets: Sequence[float], *, batch_size: int
+    model: Classifier | Reranker, texts: Sequence, budgets: Sequence[float], *, batch_size: int
 ) -> dict[float, float]:
-    """Return the milliseconds of a call of `Classifier.predict` at each budget.
+    """Return the milliseconds of a call of `predict` at each budget.
 
     Compilation is not counted. The machine should run nothing else.
 
     Args:
-      classifier: that is calibrated.
+      model: that is calibrated.
       texts: of its task; a seeded sample is timed.
       budgets: to time.
       batch_size: texts of a call.
@@ -69,13 +70,13 @@ def measure_latency(
     rng = np.random.default_rng(0)
     rows = np.resize(rng.permutation(len(texts)), NUM_CALLS * batch_size)
     calls = [[texts[row] for row in part] for part in rows.reshape(NUM_CALLS, batch_size).tolist()]
-    classifier.warm_up(batch_size)
+    model.warm_up(batch_size)
 
     def seconds(budget: float) -> float:
         """Return the seconds of all calls."""
         start = time.perf_counter()
         for call in calls:
-            classifier.predict(call, batch_size=batch_size, budget=budget)
+            model.predict(call, batch_size=batch_size, budget=budget)
         return time.perf_counter() - start
 
     for budget in budgets:

@@ -69,12 +69,12 @@ class Measured(NamedTuple):
             "kept_share": self.kept_share,
             "flops_speedup": self.flops_speedup,
             "agreement": float(np.mean(self.predicted_E == full_E)),
-            **_mean_and_sd(SHARE, self.share_E),
-            **_mean_and_sd(MARGIN, self.difference_E),
+            **mean_and_sd(SHARE, self.share_E),
+            **mean_and_sd(MARGIN, self.difference_E),
         }
 
 
-def _mean_and_sd(name: str, value_E: np.ndarray) -> dict[str, float]:
+def mean_and_sd(name: str, value_E: np.ndarray) -> dict[str, float]:
     """Return the mean over texts and the standard deviation, which drift is judged by."""
     return {name: float(np.mean(value_E)), f"{name}_sd": float(np.std(value_E))}
 
@@ -120,6 +120,7 @@ class _Texts(NamedTuple):
 
     hidden: list[Array]  # [B, L, D] each
     remaining: list[Array]  # bool [B, L], without padding examples
+    fixed: list[Array]  # bool [B, L], tokens that no threshold drops: [CLS], and protected tokens
 
 
 def calibrate_budgets(
@@ -129,13 +130,15 @@ def calibrate_budgets(
     batches: Sequence[Batch],
     *,
     budgets: Sequence[float] = BUDGETS,
+    head: Head = CLASSIFICATION,
     dtype: DTypeLike = jnp.float32,
 ) -> np.ndarray:
     """Return the threshold ratios of every layer at every budget, float32 [N, K].
 
-    A layer's threshold is the quantile of n x score, over all tokens that enter it but [CLS], that
-    keeps the share of `profile_shares`. The next layer sees the tokens that are left. On these
-    texts the mean count of every layer is then as asked, but for equal values and the bound of 8.
+    A layer's threshold is the quantile of n x score, over all tokens that enter it but [CLS] and
+    the tokens that the head protects, that keeps the share of `profile_shares`. The next layer sees
+    the tokens that are left. On these texts the mean count of every layer is then as asked, but for
+    equal values and the bound of 8.
 
     Args:
       params: of the whole model, encoder layers stacked.
@@ -143,6 +146,7 @@ def calibrate_budgets(
       pruner: AdapLeR.
       batches: of texts; no labels are used. Padding examples do not count.
       budgets: increasing, the last 1.
+      head: of the model.
       dtype: of the operands of the encoder's products.
 
     Raises:
@@ -155,25 +159,35 @@ def calibrate_budgets(
         jnp.asarray(batch.valid_BL & (batch.example_id_B != PADDING_EXAMPLE_ID)[:, None])
         for batch in batches
     ]
-    num_texts = sum(int(valid_BL[:, 0].sum()) for valid_BL in valid)
+    fixed = [_fixed_tokens(head, batch) & valid_BL for batch, valid_BL in zip(batches, valid)]
+    num_fixed = sum(int(fixed_BL.sum()) for fixed_BL in fixed)
     num_tokens = sum(int(valid_BL.sum()) for valid_BL in valid)
-    natural_N = natural_shares(params, config, pruner, batches, dtype=dtype)
+    natural_N = natural_shares(params, config, pruner, batches, head=head, dtype=dtype)
     threshold_NK = np.zeros((config.num_layers, len(budgets)), np.float32)
     for k, budget in enumerate(budgets):
         share_N = profile_shares(natural_N, budget)
-        texts = _Texts([steps.embed(params["encoder"], batch) for batch in batches], valid)
+        hidden = [steps.embed(params["encoder"], batch) for batch in batches]
+        texts = _Texts(hidden, valid, fixed)
         for layer, share in enumerate(share_N):
-            num_kept = max(0, round(share * num_tokens) - num_texts)  # besides [CLS]
+            num_kept = max(0, round(share * num_tokens) - num_fixed)
             texts, threshold_NK[layer, k] = _calibrate_layer(steps, params, texts, layer, num_kept)
     return np.maximum.accumulate(threshold_NK[:, ::-1], axis=1)[:, ::-1]
+
+
+def _fixed_tokens(head: Head, batch: Batch) -> Array:
+    """Return the tokens that no threshold drops, bool [B, L]: [CLS], and the head's own."""
+    is_first_BL = jnp.zeros(batch.token_BL.shape, bool).at[:, 0].set(True)
+    protected_BL = head.protected_tokens(batch)
+    return is_first_BL if protected_BL is None else is_first_BL | protected_BL
 
 
 class _Steps(NamedTuple):
     """Jitted pieces of a pass."""
 
     embed: Any  # (encoder params, Batch) -> hidden_BLD
-    values: Any  # (site params, layer, hidden_BLD, remaining_BL) -> n x score, [B, L]
-    keep: Any  # (site params, layer, hidden_BLD, remaining_BL) -> keep_BL
+    # Both of (site params, layer, hidden_BLD, remaining_BL, fixed_BL).
+    values: Any  # n x score, [B, L]
+    keep: Any  # keep_BL
     run: Any  # (layer params, layer, hidden_BLD, remaining_BL) -> hidden_BLD
 
 
@@ -181,18 +195,19 @@ def _jit_steps(config: EncoderConfig, pruner: Pruner, dtype: DTypeLike) -> _Step
     """Return the pieces, which compile once a batch shape."""
     encoder = encoder_of(config)
 
-    def select(site_params, layer, hidden_BLD, remaining_BL):
+    def select(site_params, layer, hidden_BLD, remaining_BL, fixed_BL):
         position_1L = slot_positions(hidden_BLD.shape[1])
         logit_BL = score_tokens(pruner, site_params, hidden_BLD, position_X=position_1L)
-        site = SiteInput(logit_BL, remaining_BL, remaining_BL.astype(jnp.float32))
+        survival_BL = remaining_BL.astype(jnp.float32)
+        site = SiteInput(logit_BL, remaining_BL, survival_BL, protected_BL=fixed_BL)
         return hard_step(pruner, site_params, layer, site)
 
-    def values(site_params, layer, hidden_BLD, remaining_BL):
-        score_BL = select(site_params, layer, hidden_BLD, remaining_BL).score_BL
+    def values(site_params, layer, hidden_BLD, remaining_BL, fixed_BL):
+        score_BL = select(site_params, layer, hidden_BLD, remaining_BL, fixed_BL).score_BL
         return score_BL * jnp.sum(remaining_BL, axis=-1, keepdims=True, dtype=jnp.float32)
 
-    def keep(site_params, layer, hidden_BLD, remaining_BL):
-        return select(site_params, layer, hidden_BLD, remaining_BL).keep_BL
+    def keep(site_params, layer, hidden_BLD, remaining_BL, fixed_BL):
+        return select(site_params, layer, hidden_BLD, remaining_BL, fixed_BL).keep_BL
 
     def run(layer_params, layer, hidden_BLD, remaining_BL):
         return plain_layer(
@@ -215,22 +230,25 @@ def _jit_steps(config: EncoderConfig, pruner: Pruner, dtype: DTypeLike) -> _Step
 def _calibrate_layer(
     steps: _Steps, params: Params, texts: _Texts, layer: int, num_kept: int
 ) -> tuple[_Texts, float]:
-    """Return the texts after a layer that keeps so many tokens besides [CLS], and its threshold."""
+    """Return the texts after a layer that keeps so many tokens, and its threshold.
+
+    Fixed tokens are not among them.
+    """
     index = jnp.int32(layer)
     site_params = jax.tree.map(lambda leaf: leaf[layer], params["pruner"])
     layer_params = jax.tree.map(lambda leaf: leaf[layer], params["encoder"]["layers"])
     values = []
-    for hidden_BLD, remaining_BL in zip(texts.hidden, texts.remaining):
-        value_BL = np.asarray(steps.values(site_params, index, hidden_BLD, remaining_BL))
-        values.append(value_BL[:, 1:][np.asarray(remaining_BL)[:, 1:]])
+    for hidden_BLD, remaining_BL, fixed_BL in zip(*texts):
+        value_BL = np.asarray(steps.values(site_params, index, hidden_BLD, remaining_BL, fixed_BL))
+        values.append(value_BL[np.asarray(remaining_BL & ~fixed_BL)])
     threshold = quantile_threshold(np.concatenate(values), num_kept)
     site_params = site_params | {"threshold_N": jnp.float32(threshold)}
     hidden, remaining = [], []
-    for hidden_BLD, remaining_BL in zip(texts.hidden, texts.remaining):
-        keep_BL = steps.keep(site_params, index, hidden_BLD, remaining_BL)
+    for hidden_BLD, remaining_BL, fixed_BL in zip(*texts):
+        keep_BL = steps.keep(site_params, index, hidden_BLD, remaining_BL, fixed_BL)
         remaining.append(keep_BL)
         hidden.append(steps.run(layer_params, index, hidden_BLD, keep_BL))
-    return _Texts(hidden, remaining), threshold
+    return texts._replace(hidden=hidden, remaining=remaining), threshold
 
 
 def natural_shares(
@@ -239,12 +257,13 @@ def natural_shares(
     pruner: Pruner,
     batches: Sequence[Batch],
     *,
+    head: Head = CLASSIFICATION,
     dtype: DTypeLike = jnp.float32,
 ) -> np.ndarray:
     """Return the share of tokens that each layer runs on at the model's own thresholds, [N]."""
     without = [batch.replace(budget_B=None) for batch in batches]
     kept_N, num_tokens = np.zeros(config.num_layers), 0
-    for found in run_batches(params, config, pruner, without, dtype=dtype):
+    for found in run_batches(params, config, pruner, without, head=head, dtype=dtype):
         kept_N += found.count_NE.sum(axis=1)
         num_tokens += int(found.length_E.sum())
     return kept_N / num_tokens

@@ -1,9 +1,9 @@
-"""Calibrate a saved classifier for any budget, with text of its task; labels are not needed."""
+"""Calibrate a saved model for any budget, with text of its task; labels are not needed."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -20,7 +20,10 @@ from adapler_jax.evaluation.budgets import (
 )
 from adapler_jax.evaluation.calibration_card import card_section
 from adapler_jax.evaluation.certificate import (
+    MIN_SHARED,
+    NONE,
     Certificate,
+    Promise,
     certify,
     check_num_texts,
     check_promise,
@@ -28,20 +31,26 @@ from adapler_jax.evaluation.certificate import (
 from adapler_jax.evaluation.escalation import MeasuredTexts, certify_escalation
 from adapler_jax.evaluation.full_model import escalation_of, keep_full, load_full_model
 from adapler_jax.evaluation.models import lengths_of
+from adapler_jax.evaluation.order_calibration import (
+    CALIBRATED,
+    check_orders,
+    judge_orders,
+    split_queries,
+)
 from adapler_jax.evaluation.shares import budget_shares, ranked_shares
 from adapler_jax.evaluation.task_texts import (
     MIN_TEXTS,
     TaskTexts,
     labels_by_text,
+    load_reader,
     make_batches,
     make_task_texts,
     split_texts,
 )
-from adapler_jax.evaluation.training_free import TRAINING_FREE
+from adapler_jax.evaluation.training_free import TRAINING_FREE, protected_counts
 from adapler_jax.inference.calibration import (
     ESCALATIONS,
     FIXED,
-    FULL,
     MODES,
     THRESHOLDS,
     Calibration,
@@ -60,23 +69,9 @@ from adapler_jax.weights.config import CALIBRATION_FILE
 from adapler_jax.weights.save import Saved, load_model
 from adapler_jax.weights.students import full_config
 
-NONE = "none"  # of `Promise.escalates_to`
 SEED = 0  # of the split into halves
 MAX_SAMPLE = 256  # texts that thresholds are made from
 MAX_TOKENS = 2**18  # of them, unless they are MIN_TEXTS
-
-
-class Promise(NamedTuple):
-    """A bound to certify, on how often a model fails."""
-
-    max_rate: float  # of failures
-    confidence: float = 0.95  # probability that the bound holds
-    # A failure is an answer that differs from the full model's, or, of labelled texts, one that is
-    # wrong where the full model is right.
-    needs_labels: bool = False
-    # Uncertain texts may run again on the full model, or with OWN and where it is no other model on
-    # the same one with all tokens, or with NONE not at all.
-    escalates_to: str = FULL
 
 
 def calibrate_model(
@@ -94,11 +89,12 @@ def calibrate_model(
 ) -> Calibration:
     """Calibrate a model on one half of the texts, measure it on the other, and write the result.
 
-    `Classifier.predict(texts, budget=...)` then takes any budget. Of equal texts one counts.
+    `Classifier.predict(texts, budget=...)` then takes any budget. Of equal texts one counts. Of a
+    reranker, a fifth of the queries calibrates, and the others measure the order of documents.
 
     Args:
-      directory: of a saved classifier that takes budgets, where `calibration.json` is written.
-      texts: of the task, or pairs.
+      directory: of a saved classifier or reranker; `calibration.json` is written into it.
+      texts: of the task, or pairs; of a reranker pairs of a query and a document.
       labels: of the texts, names or numbers of classes, for scores and some promises.
       budgets: to calibrate, rising to 1; other budgets are interpolated.
       dtype: of the operands of the encoder's products.
@@ -119,26 +115,41 @@ def calibrate_model(
     """
     saved = load_model(directory)
     check_calibrates(pruner_of_saved(saved))
-    halves = split_texts(texts, seed=SEED)
-    check_request(halves[1], budgets, mode=mode, promise=promise, latency=latency, labels=labels)
+    halves = _divide(
+        saved, texts, budgets, mode=mode, promise=promise, latency=latency, labels=labels
+    )
     label_of = labels_by_text(texts, labels, saved.class_names)
     if len(halves[0]) + len(halves[1]) < len(texts):
         log("equal texts count once")
-    full = load_full_model(saved, reference, _earlier_calibration(saved, log), texts, log=log)
-    classifier = Classifier.load(directory)
-    sample = halves[0][: _sample_size(classifier.max_length)]
-    parts = [functools.partial(make_task_texts, classifier, half, label_of) for half in halves]
+    full = load_full_model(saved, reference, _earlier_calibration(saved, log), halves[0], log=log)
+    reader = load_reader(directory)
+    sample = halves[0][: _sample_size(reader.max_length)]
+    parts = [functools.partial(make_task_texts, reader, half, label_of) for half in halves]
     log(f"calibrating on {len(sample):,} texts, measuring on {len(halves[1]):,} others")
     with Heartbeat(lambda: f"calibrating and measuring {len(budgets)} budgets", log=log):
-        calibration = _calibrate(saved, make_batches(classifier, sample), budgets, dtype, mode=mode)
-        calibration = _judged(calibration, saved, full, promise, parts=parts, dtype=dtype, log=log)
+        calibration = _calibrate(saved, make_batches(reader, sample), budgets, dtype, mode=mode)
+        calibration = _judged(
+            calibration, saved, full, promise, halves[1], parts=parts, dtype=dtype, log=log
+        )
     keep_full(calibration, full, saved.directory)
     log(f"wrote {calibration.write(saved.directory)}")
     set_card_part(saved.directory, card_section(calibration), log=log)
     if latency is not None:
-        calibration = _timed(calibration, saved.directory, halves[1], latency, dtype)
-        log(latency.sentence(calibration))
+        calibration = _timed(calibration, saved.directory, halves[1], latency, dtype, log=log)
     return calibration
+
+
+def _divide(
+    saved: Saved, texts: Sequence, budgets: Sequence[float], **request: Any
+) -> tuple[list, list]:
+    """Return the texts that calibrate, and the texts that measure; check the request of these."""
+    if not is_reranker(saved):
+        halves = split_texts(texts, seed=SEED)
+        check_request(halves[1], budgets, **request)
+        return halves
+    parts = split_queries(texts, seed=SEED)
+    check_request(parts[1], budgets, certified_queries=1 - CALIBRATED, **request)
+    return parts
 
 
 def _judged(
@@ -146,16 +157,20 @@ def _judged(
     saved: Saved,
     full: Saved,
     promise: Promise | None,
+    texts: list,
     *,
     parts: Sequence[Callable[[], TaskTexts]],
     dtype: DTypeLike,
     log: Callable[[str], None],
 ) -> Calibration:
-    """Return a calibration with measurements of the second part, and the certificate.
+    """Return a calibration with measurements of the second part, its texts, and the certificate.
 
     A certificate is for the decision threshold and the operands that were measured. It alone needs
     the first part.
     """
+    if is_reranker(saved):
+        judged = calibration, saved, full, promise
+        return judge_orders(*judged, pairs=texts, part=parts[1](), dtype=dtype, log=log)
     measure = functools.partial(measure_part, saved, full, calibration, dtype=dtype)
     held_out = measure(parts[1]())
     calibration = dataclasses.replace(calibration, num_held_out=len(held_out.full_E))
@@ -185,6 +200,7 @@ def check_request(
     promise: Promise | None,
     latency: Latency | None,
     labels: Sequence[str | int] | None,
+    certified_queries: float | None = None,
 ) -> None:
     """Raise ValueError if an argument has a wrong value, or texts cannot prove a promise.
 
@@ -195,6 +211,7 @@ def check_request(
       promise: to certify.
       latency: to find the budget of.
       labels: of all texts.
+      certified_queries: of a reranker, the fraction of all queries that is in `measured`.
     """
     check_budgets(budgets)
     if mode not in MODES:
@@ -203,30 +220,49 @@ def check_request(
         latency.check()
     if promise is not None:
         check_promise(promise.max_rate, promise.confidence)
-        if promise.escalates_to not in (*ESCALATIONS, NONE):
-            raise ValueError(
-                f"escalates_to is {promise.escalates_to!r:.40}; expected full, own or none"
-            )
-        check_num_texts(len(measured), promise.max_rate, promise.confidence)
-        if promise.needs_labels and labels is None:
-            raise ValueError(
-                "a bound on the drop of accuracy needs labelled texts; name their column with "
-                "--label, or give `labels` in Python"
-            )
+    if certified_queries is not None:
+        check_orders(measured, promise, labels=labels, fraction=certified_queries)
+    elif promise is not None:
+        _check_answers(measured, promise, labels)
+
+
+def _check_answers(
+    measured: Sequence, promise: Promise, labels: Sequence[str | int] | None
+) -> None:
+    """Raise ValueError if texts cannot prove a classifier's promise; as in `check_request`."""
+    if promise.escalates_to not in (*ESCALATIONS, NONE, None):
+        raise ValueError(
+            f"escalates_to is {promise.escalates_to!r:.40}; expected full, own or none"
+        )
+    if promise.min_shared != MIN_SHARED:
+        raise ValueError("min_shared is for rerankers, and the model is a classifier; leave it out")
+    check_num_texts(len(measured), promise.max_rate, promise.confidence)
+    if promise.needs_labels and labels is None:
+        raise ValueError(
+            "a bound on the drop of accuracy needs labelled texts; name their column with "
+            "--label, or give `labels` in Python"
+        )
+
+
+def is_reranker(saved: Saved) -> bool:
+    """Return whether a saved model gives one number to a pair."""
+    return saved.head.name == "regression"
 
 
 def _timed(
-    calibration: Calibration, directory, texts: list, latency: Latency, dtype: DTypeLike
+    calibration: Calibration, directory, texts: list, latency: Latency, dtype: DTypeLike, *, log
 ) -> Calibration:
-    """Return the calibration with the milliseconds of each budget, and write it."""
-    classifier = Classifier.load(directory, dtype=jnp.dtype(dtype).name)
-    # Texts run many times, and none of them again on the full model.
-    classifier = dataclasses.replace(classifier, drift=None, load_full=None)
-    found = measure_latency(classifier, texts, calibration.budgets, batch_size=latency.batch_size)
+    """Return the calibration with the milliseconds of each budget; write it, log the answer."""
+    reader = load_reader(directory, dtype=jnp.dtype(dtype).name)
+    if isinstance(reader, Classifier):
+        # Texts run many times, and none of them again on the full model.
+        reader = dataclasses.replace(reader, drift=None, load_full=None)
+    found = measure_latency(reader, texts, calibration.budgets, batch_size=latency.batch_size)
     rows = [row | {"milliseconds": found[row["budget"]]} for row in calibration.rows]
     timing = {"batch_size": latency.batch_size, "device": device_name()}
     timed = dataclasses.replace(calibration, rows=tuple(rows), timing=timing)
     timed.write(directory)
+    log(latency.sentence(timed))
     return timed
 
 
@@ -245,15 +281,17 @@ def _calibrate(
 ) -> Calibration:
     """Return the values of the sites at the budgets, without measurements."""
     pruner, length_E = pruner_of_saved(saved), lengths_of(batches)
-    model = saved.params, saved.config, pruner, batches
+    model, head = (saved.params, saved.config, pruner, batches), saved.head
+    lengths = saved.config, pruner, length_E, budgets
+    protected_E = protected_counts(head, batches)
     if pruner.name in TRAINING_FREE:
-        value_JK = budget_shares(saved.config, pruner, length_E, budgets)
+        value_JK = budget_shares(*lengths, protected_E=protected_E)
         mode = THRESHOLDS
     elif mode == FIXED:
-        profile = functools.partial(profile_shares, natural_shares(*model, dtype=dtype))
-        value_JK = ranked_shares(saved.config, pruner, length_E, budgets, profile=profile)
+        profile = functools.partial(profile_shares, natural_shares(*model, head=head, dtype=dtype))
+        value_JK = ranked_shares(*lengths, profile=profile, protected_E=protected_E)
     else:
-        value_JK = calibrate_budgets(*model, budgets=budgets, dtype=dtype)
+        value_JK = calibrate_budgets(*model, budgets=budgets, head=head, dtype=dtype)
     return Calibration(
         budgets=tuple(map(float, budgets)),
         values=tuple(map(tuple, value_JK.astype(float).tolist())),

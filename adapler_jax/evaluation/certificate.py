@@ -1,8 +1,9 @@
 """Bound how often a pruned model errs, from texts that played no part in its calibration.
 
 A text is a failure if the pruned model answers otherwise than the full model, or, where labels are
-there, if the full model is right and the pruned one wrong. The bound holds for texts drawn as the
-certification texts were drawn, and for no others.
+there, if the full model is right and the pruned one wrong. Of a reranker, queries take the place of
+texts, see `order_calibration`. The bound holds for texts drawn as the certification texts were
+drawn, and for no others.
 """
 
 import itertools
@@ -14,6 +15,26 @@ import numpy as np
 from scipy import stats
 
 from adapler_jax.inference.calibration import FULL, OWN
+from adapler_jax.metrics.ranking import TOP
+
+NONE = "none"  # of `Promise.escalates_to`
+MIN_SHARED = 9  # of the first ten documents
+
+
+class Promise(NamedTuple):
+    """A bound to certify, on how often a model fails."""
+
+    max_rate: float  # of failures
+    confidence: float = 0.95  # probability that the bound holds
+    # A failure is an answer that differs from the full model's, or, of labelled texts, one that is
+    # wrong where the full model is right.
+    needs_labels: bool = False
+    # Uncertain texts may run again on the full model, or with OWN and where it is no other model on
+    # the same one with all tokens, or with NONE not at all. None is FULL for a classifier; a
+    # reranker runs nothing again.
+    escalates_to: str | None = None
+    # Of a reranker, a query fails if its first ten documents share fewer with the full model's.
+    min_shared: int = MIN_SHARED
 
 
 class Certificate(NamedTuple):
@@ -29,9 +50,14 @@ class Certificate(NamedTuple):
     escalated_share: float = 0.0  # of the texts, those that were
     flops_speedup: float | None = None  # with both runs; None where it was not measured
     needs_labels: bool = False  # failures are answers that became wrong
+    # Of a reranker: num_texts are queries, which fail if their first ten documents share fewer.
+    min_shared: int = 0
+    num_left_out: int = 0  # queries of so few documents that none can fail
 
     def sentence(self) -> str:
         """Return the certificate in words."""
+        if self.min_shared:
+            return self._order_sentence()
         are_failures, were_failures = "differ from the full model's", "differed"
         if self.needs_labels:
             are_failures = "are wrong where the full model is right"
@@ -40,6 +66,23 @@ class Certificate(NamedTuple):
             f"on texts like these, at most {100 * self.max_rate:.1f}% of answers {are_failures} "
             f"({100 * self.confidence:g}% confidence, n = {self.num_texts:,}, "
             f"{self.num_failures} {were_failures})"
+        )
+
+    def _order_sentence(self) -> str:
+        """Return the certificate of a reranker in words."""
+        return (
+            f"on queries like these, the first {TOP} documents share at least {self.min_shared} "
+            f"with the full model's for at least {100 * (1 - self.max_rate):g}% of queries "
+            f"({100 * self.confidence:g}% confidence, n = {self.num_texts:,} queries, "
+            f"{self.num_failures} differed)"
+        )
+
+    def left_out(self) -> str:
+        """Return in words which queries a reranker's certificate does not count."""
+        smallest = 2 * TOP - self.min_shared + 1
+        return (
+            f"{self.num_left_out:,} queries of fewer than {smallest} documents are not counted: "
+            f"their first {TOP} always share {self.min_shared}"
         )
 
     def speed(self) -> str:

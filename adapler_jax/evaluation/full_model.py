@@ -58,6 +58,7 @@ def load_full_model(
     full = load_model(reference)
     log(f"answers are compared with the full model {reference}")
     for name, own, other in (
+        ("head", saved.head.name, full.head.name),
         ("classes", saved.class_names, full.class_names),
         ("tokens in its vocabulary", saved.config.vocab_size, full.config.vocab_size),
         ("max_length", saved.max_length, full.max_length),
@@ -83,9 +84,9 @@ def _check_tokenizers(saved: Saved, full: Saved, texts: Sequence[str | tuple[str
             )
 
 
-def escalation_of(asked: str, saved: Saved, full: Saved, log: Callable[[str], None]) -> str:
+def escalation_of(asked: str | None, saved: Saved, full: Saved, log: Callable[[str], None]) -> str:
     """Return what uncertain texts run again on: as asked, if the full model is another one."""
-    if asked != FULL or full is saved or _have_equal_weights(saved, full):
+    if asked not in (None, FULL) or full is saved or _have_equal_weights(saved, full):
         return OWN
     if threshold_of(full, None) != threshold_of(saved, None):
         log("the full model has another decision threshold, so no text runs again on it")

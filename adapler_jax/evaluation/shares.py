@@ -126,7 +126,12 @@ def solve_shares(
 
 
 def budget_shares(
-    config: EncoderConfig, pruner: Pruner, length_E: np.ndarray, budgets: Sequence[float]
+    config: EncoderConfig,
+    pruner: Pruner,
+    length_E: np.ndarray,
+    budgets: Sequence[float],
+    *,
+    protected_E: np.ndarray | int = 0,
 ) -> np.ndarray:
     """Return the share of every site at every budget, float32 [J, K].
 
@@ -139,6 +144,7 @@ def budget_shares(
         length_E,
         budgets,
         shares=lambda share: share_profile(pruner, config, share),
+        protected_E=protected_E,
     )
 
 
@@ -149,6 +155,7 @@ def ranked_shares(
     budgets: Sequence[float],
     *,
     profile: Callable[[float], np.ndarray],
+    protected_E: np.ndarray | int = 0,
 ) -> np.ndarray:
     """Return the share of the entering tokens of every site at every budget, float32 [J, K].
 
@@ -160,6 +167,7 @@ def ranked_shares(
       length_E: int, tokens of each text.
       budgets: as in `budget_shares`.
       profile: (budget) -> shares of a text's tokens by layer, which rise with the budget.
+      protected_E: as in `solve_shares`.
     """
     return _solve_budgets(
         config,
@@ -167,6 +175,7 @@ def ranked_shares(
         length_E,
         budgets,
         shares=lambda budget: entering_shares(profile(budget)),
+        protected_E=protected_E,
     )
 
 
@@ -177,6 +186,7 @@ def _solve_budgets(
     budgets: Sequence[float],
     *,
     shares: Callable[[float], np.ndarray],
+    protected_E: np.ndarray | int,
 ) -> np.ndarray:
     """Return the shares of every site at every budget, float32 [J, K].
 
@@ -186,11 +196,14 @@ def _solve_budgets(
       length_E: int, tokens of each text.
       budgets: kept shares; at 1 no token is dropped.
       shares: (x) -> shares of the tokens that enter each site, which rise with x, and are 1 at 1.
+      protected_E: as in `solve_shares`.
     """
 
     def kept_share(x: float) -> float:
         """Return the kept share of texts with these lengths."""
-        count_NE = share_counts(pruner, shares(x), length_E, config.num_layers)
+        count_NE = share_counts(
+            pruner, shares(x), length_E, config.num_layers, protected_E=protected_E
+        )
         return float(count_NE.sum() / (config.num_layers * length_E.sum()))
 
     found = [_bisect(kept_share, budget) if budget < 1.0 else 1.0 for budget in budgets]

@@ -78,22 +78,32 @@ class TaskTexts(NamedTuple):
     """Some texts in batches."""
 
     batches: list[Batch]
+    row_E: np.ndarray  # int64, numbers of the texts, in the order of the batches
     label_E: np.ndarray | None  # int32, in the order of the batches
     driver: str = "masked"  # that runs them faster at many budgets
 
+    def at(self, budget: float) -> "TaskTexts":
+        """Return the texts with a budget."""
+        sizes = [len(batch.token_BL) for batch in self.batches]
+        batches = [
+            batch.replace(budget_B=np.full(size, budget, np.float32))
+            for batch, size in zip(self.batches, sizes)
+        ]
+        return self._replace(batches=batches)
+
 
 def make_task_texts(
-    classifier: Classifier, texts: list, label_of: dict[Any, int] | None
+    reader: Classifier | Reranker, texts: list, label_of: dict[Any, int] | None
 ) -> TaskTexts:
     """Return texts in batches, with their labels where they have some."""
     # The packed driver computes no padding, so that one length serves all texts.
     is_packed = len(texts) >= MIN_PACKED
-    found = batches_and_rows(classifier, texts, (classifier.max_length,) if is_packed else None)
+    found = batches_and_rows(reader, texts, (reader.max_length,) if is_packed else None)
     batches, driver = [batch for _, batch in found], "packed" if is_packed else "masked"
-    if label_of is None:
-        return TaskTexts(batches, None, driver)
-    label_E = np.array([label_of[texts[row]] for row_B, _ in found for row in row_B], np.int32)
-    return TaskTexts(batches, label_E, driver)
+    row_E, label_E = np.concatenate([row_B for row_B, _ in found]), None
+    if label_of is not None:
+        label_E = np.array([label_of[texts[row]] for row in row_E.tolist()], np.int32)
+    return TaskTexts(batches, row_E, label_E, driver)
 
 
 def split_texts(texts: Sequence, *, seed: int, fraction: float = 0.5) -> tuple[list, list]:
@@ -113,16 +123,14 @@ def split_texts(texts: Sequence, *, seed: int, fraction: float = 0.5) -> tuple[l
     return shuffled[:middle], shuffled[middle:]
 
 
-def load_reader(directory) -> Reader:
-    """Load a saved model of classes, scores or vectors of texts.
+def load_reader(directory, **options: Any) -> Reader:
+    """Load a saved model of classes, scores or vectors; options as in `Classifier.load`.
 
     Raises:
       ValueError: the model is damaged, or has another head.
     """
-    head = head_name_of(directory)
-    if head == "embedding":
-        return Embedder.load(directory)
-    return Reranker.load(directory) if head == "regression" else Classifier.load(directory)
+    readers = {"embedding": Embedder, "regression": Reranker}
+    return readers.get(head_name_of(directory), Classifier).load(directory, **options)
 
 
 def make_batches(reader: Reader, texts: Sequence) -> list[Batch]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapler_jax.inference.drift import NAMES, DriftMonitor
-from adapler_jax.inference.speedups import budget_of_speedup
+from adapler_jax.inference.speedups import Budget, budget_of_speedup, spread_budget
 from adapler_jax.io.atomic_directories import recover
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.pruning.budgets import SHARES, VALUES, with_calibration
@@ -28,7 +28,6 @@ from adapler_jax.weights.config import CALIBRATION_FILE, FULL_FOLDER, MODEL_FILE
 
 FORMAT = 1
 MODES = THRESHOLDS, FIXED = ("thresholds", "fixed")
-Budget = float | Sequence[float] | np.ndarray | None  # of a request: one, or one for each text
 ADVICE = "calibrate the model again"
 # Uncertain texts run again on the full model, or on the same model with all tokens.
 FULL, OWN = ESCALATIONS = ("full", "own")
@@ -48,7 +47,8 @@ class Calibration:
     # J of K: of each site at each budget, thresholds of AdapLeR, or shares of entering tokens.
     values: tuple[tuple[float, ...], ...]
     # One a budget: budget, kept_share, flops_speedup, agreement, text_share and margin with their
-    # deviations; score of labelled texts; milliseconds where they were measured.
+    # deviations; score of labelled texts; milliseconds where they were measured. A reranker has
+    # kendall_tau, top10_overlap and alike_queries in place of agreement and margin.
     rows: tuple[dict[str, float], ...]
     num_texts: int  # of the calibration
     num_held_out: int  # of the measurements
@@ -58,6 +58,9 @@ class Calibration:
     # THRESHOLDS, or FIXED: AdapLeR keeps a share of every text, by the highest scores.
     mode: str = THRESHOLDS
     timing: dict[str, Any] | None = None  # batch_size and device of the rows' milliseconds
+    # Of a reranker: num_queries that measured, num_evidence of them that can fail, and min_shared,
+    # documents that the first ten of alike_queries share with the full model's.
+    queries: dict[str, int] | None = None
 
     def apply(self, params: Params) -> Params:
         """Return a model's parameters with the values.
@@ -159,6 +162,7 @@ def read_calibration(directory: pathlib.Path, num_sites: int) -> Calibration | N
             certificate=found.get("certificate"),
             mode=_mode_of(found),
             timing=found.get("timing"),
+            queries=found.get("queries"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); {ADVICE}") from error
@@ -297,17 +301,7 @@ def budgets_of(calibration: Calibration | None, budget: Budget, num_rows: int) -
     """
     if calibration is None:
         return None
-    value_M = np.asarray(np.nan if budget is None else budget, np.float32)
-    if value_M.ndim and value_M.shape != (num_rows,):
-        raise ValueError(f"{value_M.size} budgets for {num_rows} texts; give one for each")
-    return np.broadcast_to(value_M, (num_rows,))
-
-
-def repeat_budgets(budget: Budget, counts: Sequence[int]) -> Budget:
-    """Return the budget of every window of texts with so many windows."""
-    if budget is None or np.ndim(budget) == 0:
-        return budget
-    return np.repeat(np.asarray(budget), counts)
+    return spread_budget(np.nan if budget is None else budget, num_rows)
 
 
 def add_budgets(batch: Batch, row_B: np.ndarray, budget_M: np.ndarray | None) -> Batch:

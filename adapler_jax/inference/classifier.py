@@ -22,7 +22,6 @@ from adapler_jax.inference.calibration import (
     certified_request,
     full_loader,
     read_calibration,
-    repeat_budgets,
     resolve_budget,
 )
 from adapler_jax.inference.drift import DriftMonitor
@@ -47,6 +46,7 @@ from adapler_jax.inference.model_kind import check_classifies
 from adapler_jax.inference.prediction import Prediction, make_prediction
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.rows import RowRunner, SecondRun
+from adapler_jax.inference.speedups import repeat_budgets
 from adapler_jax.inference.texts import split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
 from adapler_jax.metrics.classification import check_threshold, decide, margins

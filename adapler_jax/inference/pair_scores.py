@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization.templates import read_template
 from adapler_jax.inference.long_texts import encode_windows
+from adapler_jax.inference.speedups import Budget, repeat_budgets, spread_budget
 from adapler_jax.inference.texts import PAIR_KEYS, check_batch_size, split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens
 
@@ -45,8 +46,14 @@ class PairScorer(abc.ABC):
     truncation_side: str  # that loses the tokens of long pairs
 
     @abc.abstractmethod
-    def logits(self, rows: Rows, batch_size: int) -> np.ndarray:
+    def logits(self, rows: Rows, batch_size: int, budget: Budget = None) -> np.ndarray:
         """Return the logits of rows of tokens, float32 [rows], in batches."""
+
+    @abc.abstractmethod
+    def resolve(
+        self, budget: Budget = None, speedup: float | None = None, *, certified: bool = False
+    ) -> Budget:
+        """Return the budget for arguments of `predict`; None for the model's own speed."""
 
     def predict(
         self,
@@ -55,6 +62,9 @@ class PairScorer(abc.ABC):
         batch_size: int = 32,
         activation: str | None = None,
         long_documents: str = TRUNCATE,
+        budget: Budget = None,
+        speedup: float | None = None,
+        certified: bool = False,
     ) -> np.ndarray:
         """Score pairs of a query and a document, or of any two texts.
 
@@ -69,20 +79,24 @@ class PairScorer(abc.ABC):
           long_documents: "truncate" cuts long pairs. "best_window" reads the second text of such a
             pair in windows that overlap by half, each with the whole first text, and returns the
             highest score.
+          budget: share of the tokens that a calibrated model keeps, a number in (0, 1] or one for
+            each pair. None for the trained thresholds. Another budget compiles nothing.
+          speedup: FLOPs speedup on pairs like the calibration's, in place of a budget.
+          certified: take the certified budget.
 
         Returns:
           Scores, float32 [pairs], in the order of the pairs; a number for a single pair.
 
         Raises:
           TypeError: an entry is no pair of strings.
-          ValueError: an argument has another value.
+          ValueError: an argument has another value, or the model is not calibrated or certified.
         """
         activation = self._checked(activation, long_documents, batch_size)
+        budget = self.resolve(budget, speedup, certified=certified)
         is_single = _is_pair(pairs)
         firsts, seconds = split_given_pairs([pairs] if is_single else pairs)
-        score_M = activate(
-            self._pair_logits(firsts, seconds, batch_size, long_documents), activation
-        )
+        logit_M = self._pair_logits(firsts, seconds, batch_size, long_documents, budget=budget)
+        score_M = activate(logit_M, activation)
         return score_M[0] if is_single else score_M
 
     def rank(
@@ -95,6 +109,9 @@ class PairScorer(abc.ABC):
         batch_size: int = 32,
         activation: str | None = None,
         long_documents: str = TRUNCATE,
+        budget: Budget = None,
+        speedup: float | None = None,
+        certified: bool = False,
     ) -> list[Ranked]:
         """Sort documents by their score for a query, the highest first.
 
@@ -108,6 +125,9 @@ class PairScorer(abc.ABC):
           batch_size: as in `predict`.
           activation: as in `predict`.
           long_documents: as in `predict`.
+          budget: as in `predict`; one, or one for each document.
+          speedup: as in `predict`.
+          certified: as in `predict`.
 
         Returns:
           A dict for each document: corpus_id, its index; score; and on request text.
@@ -115,13 +135,16 @@ class PairScorer(abc.ABC):
         Raises:
           TypeError: the query or a document is no string.
           ValueError: there are no documents, the query leaves no room for a document, or an
-            argument has another value.
+            argument has another value; or the model is not calibrated or certified.
         """
         texts = _checked_documents(query, documents)
         _check_top_k(top_k)
         self._check_room(query)
         activation = self._checked(activation, long_documents, batch_size)
-        logit_M = self._pair_logits([query] * len(texts), texts, batch_size, long_documents)
+        budget = self.resolve(budget, speedup, certified=certified)
+        logit_M = self._pair_logits(
+            [query] * len(texts), texts, batch_size, long_documents, budget=budget
+        )
         score_M = activate(logit_M, activation)
         ranked = []
         # Different logits may have equal scores.
@@ -145,14 +168,25 @@ class PairScorer(abc.ABC):
         return activation
 
     def _pair_logits(
-        self, firsts: list[str], seconds: list[str], batch_size: int, long_documents: str
+        self,
+        firsts: list[str],
+        seconds: list[str],
+        batch_size: int,
+        long_documents: str,
+        *,
+        budget: Budget,
     ) -> np.ndarray:
-        """Return the logit of each pair, float32 [M]."""
+        """Return the logit of each pair, float32 [M].
+
+        Raises:
+          ValueError: there are budgets for another number of pairs.
+        """
+        budget_M = spread_budget(budget, len(firsts), unit="pairs")
         if not firsts:
             return np.zeros(0, np.float32)
         if long_documents == TRUNCATE:
-            return self.logits(self._encode(firsts, seconds), batch_size)
-        return self._best_windows(firsts, seconds, batch_size)
+            return self.logits(self._encode(firsts, seconds), batch_size, budget_M)
+        return self._best_windows(firsts, seconds, batch_size, budget_M)
 
     def encode_tokens(self, pairs: Pairs) -> list[Tokens]:
         """Tokenize pairs, cut to the model's length.
@@ -173,14 +207,20 @@ class PairScorer(abc.ABC):
         )
 
     def _best_windows(
-        self, firsts: list[str], seconds: list[str] | None, batch_size: int
+        self,
+        firsts: list[str],
+        seconds: list[str] | None,
+        batch_size: int,
+        budget_M: np.ndarray | None,
     ) -> np.ndarray:
         """Return the highest logit of the windows of each pair, float32 [M]."""
         found = encode_windows(
             self.tokenizer, firsts, seconds, max_length=self.max_length, stride=None, part=1
         )
-        logit_W = self.logits([window for pair in found for window in pair], batch_size)
-        return np.maximum.reduceat(logit_W, np.cumsum([0, *map(len, found[:-1])]))
+        counts = list(map(len, found))
+        windows = [window for pair in found for window in pair]
+        logit_W = self.logits(windows, batch_size, repeat_budgets(budget_M, counts))
+        return np.maximum.reduceat(logit_W, np.cumsum([0, *counts[:-1]]))
 
     def _check_room(self, query: str) -> None:
         """Raise ValueError where a query leaves no room for a document."""

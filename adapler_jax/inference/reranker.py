@@ -7,6 +7,12 @@ from typing import Unpack
 import numpy as np
 from tokenizers import Tokenizer
 
+from adapler_jax.inference.calibration import (
+    Calibration,
+    certified_request,
+    read_calibration,
+    resolve_budget,
+)
 from adapler_jax.inference.engine import EngineOptions
 from adapler_jax.inference.loading import (
     open_model,
@@ -19,6 +25,7 @@ from adapler_jax.inference.model_kind import loader_hint
 from adapler_jax.inference.pair_scores import PairScorer, Rows
 from adapler_jax.inference.processes import Portable, check_process, with_origin
 from adapler_jax.inference.rows import RowRunner
+from adapler_jax.inference.speedups import Budget
 from adapler_jax.types import Params
 
 
@@ -35,6 +42,7 @@ class Reranker(Portable, PairScorer):
     lengths: tuple[int, ...]  # padded lengths of batches
     truncation_side: str = "right"  # that loses the tokens of long pairs: right, left or middle
     dtype: str = "float32"  # of the operands of the encoder's products
+    calibration: Calibration | None = None  # for scores at another budget
 
     @classmethod
     @with_origin
@@ -58,9 +66,12 @@ class Reranker(Portable, PairScorer):
                 f"score to a pair; {loader_hint(saved)}"
             )
         loaded = prepare_model(saved, **options)
+        calibration = None
+        if loaded.pruner.takes_budgets:
+            calibration = read_calibration(saved.directory, len(loaded.pruner.sites))
         return cls(
             run=loaded.run,
-            params=loaded.params,
+            params=loaded.params if calibration is None else calibration.apply(loaded.params),
             tokenizer=loaded.tokenizer,
             activation=dict(saved.head.factory_kwargs)["activation"],
             num_layers=saved.config.num_layers,
@@ -68,6 +79,7 @@ class Reranker(Portable, PairScorer):
             lengths=loaded.lengths,
             truncation_side=truncation_side_of(saved, loaded.tokenizer_side),
             dtype=loaded.dtype,
+            calibration=calibration,
         )
 
     def warm_up(self, batch_size: int = 32) -> float:
@@ -82,14 +94,30 @@ class Reranker(Portable, PairScorer):
         Raises:
           ValueError: batch_size is below 1.
         """
-        return warm_up(self.run, self.params, self.lengths, batch_size)
+        is_calibrated = self.calibration is not None
+        return warm_up(self.run, self.params, self.lengths, batch_size, is_calibrated=is_calibrated)
 
-    def logits(self, rows: Rows, batch_size: int) -> np.ndarray:
+    def resolve(
+        self, budget: Budget = None, speedup: float | None = None, *, certified: bool = False
+    ) -> Budget:
+        """Return the budget for arguments of `predict`; None for the trained thresholds.
+
+        Raises:
+          ValueError: they contradict each other, or the model is not calibrated or certified.
+        """
+        if not certified:
+            return resolve_budget(self.calibration, budget, speedup)
+        if budget is not None or speedup is not None:
+            raise ValueError("certified is given with a budget or a speedup; give one")
+        return certified_request(self.calibration, None, self.dtype).budget
+
+    def logits(self, rows: Rows, batch_size: int, budget: Budget = None) -> np.ndarray:
         """Return the logits of rows of tokens, float32 [rows].
 
         Args:
           rows: of `encode_tokens`.
           batch_size: rows of a batch; fewer rows run in a batch of the next power of two.
+          budget: of all rows, or one for each, as `resolve` returns it.
 
         Raises:
           RuntimeError: JAX cannot run in this process.
@@ -97,6 +125,8 @@ class Reranker(Portable, PairScorer):
         check_process()
         if not rows:
             return np.zeros(0, np.float32)
-        runner = RowRunner(self.run, self.params, self.lengths, self.num_layers, None, np.asarray)
+        runner = RowRunner(
+            self.run, self.params, self.lengths, self.num_layers, self.calibration, np.asarray
+        )
         num_rows = padded_batch_size(len(rows), batch_size)
-        return runner.probs(rows, num_rows, None, num_classes=1)[0][:, 0]
+        return runner.probs(rows, num_rows, budget, num_classes=1)[0][:, 0]

@@ -1,9 +1,11 @@
-"""Find the budget of a speedup on a calibrated curve."""
+"""Find the budgets of a request, on a calibrated curve. NumPy only."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
+
+Budget = float | Sequence[float] | np.ndarray | None  # of a request: one, or one for each text
 
 
 def budget_of_speedup(speedup: float, budgets: Sequence[float], speedups: Sequence[float]) -> float:
@@ -25,3 +27,62 @@ def budget_of_speedup(speedup: float, budgets: Sequence[float], speedups: Sequen
     if 0.0 < speedup <= max(1.0, slowest):
         return 1.0
     raise ValueError(f"speedup is {speedup:g}; this model has speedups from 1 to {fastest:.2f}")
+
+
+def resolve_exported(
+    budget: Budget,
+    speedup: float | None,
+    *,
+    budgets: Sequence[float],
+    speedups: Sequence[float],
+) -> Budget:
+    """Return the budget of a request to an exported file; None for the trained thresholds.
+
+    Args:
+      budget: of the request, or None.
+      speedup: in place of a budget.
+      budgets: calibrated, increasing; empty for a file of one speed.
+      speedups: measured at these budgets.
+
+    Raises:
+      ValueError: both are given, the file has one speed, or it has no such budget or speedup.
+    """
+    if budget is None and speedup is None:
+        return None
+    if budget is not None and speedup is not None:
+        raise ValueError("budget and speedup are both given; give one")
+    if not budgets:
+        raise ValueError(
+            "the exported file has one speed; calibrate the model, export it again, and run it "
+            "by onnxruntime"
+        )
+    if speedup is not None:
+        return budget_of_speedup(speedup, budgets, speedups)
+    budget_X, lowest = np.ravel(np.asarray(budget, np.float32)), np.float32(budgets[0])
+    wrong_X = budget_X[~((budget_X >= lowest) & (budget_X <= 1.0))]
+    if wrong_X.size:
+        raise ValueError(
+            f"budget is {wrong_X[0]:g}; expected {lowest:g} to 1, the share of tokens to keep"
+        )
+    return budget
+
+
+def spread_budget(budget: Budget, num_rows: int, *, unit: str = "texts") -> np.ndarray | None:
+    """Return the budget of every row, float32 [rows]; None without a budget.
+
+    Raises:
+      ValueError: there are budgets for another number of rows.
+    """
+    if budget is None:
+        return None
+    value_M = np.asarray(budget, np.float32)
+    if value_M.ndim and value_M.shape != (num_rows,):
+        raise ValueError(f"{value_M.size} budgets for {num_rows} {unit}; give one for each")
+    return np.broadcast_to(value_M, (num_rows,))
+
+
+def repeat_budgets(budget: Budget, counts: Sequence[int]) -> Budget:
+    """Return the budget of every window of texts with so many windows."""
+    if budget is None or np.ndim(budget) == 0:
+        return budget
+    return np.repeat(np.asarray(budget), counts)

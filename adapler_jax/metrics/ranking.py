@@ -144,6 +144,26 @@ def top_overlap(score_X, other_X, *, k: int = TOP) -> float:
     return len(first & other) / len(first)
 
 
+def num_documents(group_B) -> np.ndarray:
+    """Return the documents of each query, int64, in the order of the groups' numbers."""
+    return np.unique(np.asarray(group_B), return_counts=True)[1]
+
+
+def shared_counts(score_B, other_B, group_B, *, smallest: int) -> np.ndarray:
+    """Return how many of the first ten documents both orders have, int64 [G].
+
+    Args:
+      score_B: of one model.
+      other_B: of another.
+      group_B: numbers of the queries.
+      smallest: documents of a query that counts, at least ten.
+    """
+    score_B, other_B = np.asarray(score_B), np.asarray(other_B)
+    groups = [rows for rows in rows_of_groups(group_B) if len(rows) >= max(smallest, TOP)]
+    overlaps = [top_overlap(score_B[rows], other_B[rows]) for rows in groups]
+    return np.round(TOP * np.array(overlaps, np.float64)).astype(np.int64)
+
+
 class Orders(NamedTuple):
     """How alike two models order the documents of each query."""
 

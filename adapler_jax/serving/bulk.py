@@ -170,7 +170,7 @@ def check_use(request: PredictRequest, use: str, kind: str) -> None:
     if settings.threshold is not None and use not in (CLASSES, LABELS):
         raise ValueError(f"{model} has no classes to decide between; leave out --threshold")
     has_speed = (settings.budget, settings.speedup, settings.certified) != (None, None, False)
-    if has_speed and use != CLASSES:
+    if has_speed and use not in (CLASSES, SCORES):
         raise ValueError(f"{model} takes no budgets; leave out --budget, --speedup and --certified")
     if check_long_texts(settings.long_texts, None) and use != CLASSES:
         raise ValueError(f"{model} reads no windows of texts; leave out --long_texts")

@@ -15,6 +15,7 @@ from adapler_jax.inference.multiple_choice import MultipleChoice
 from adapler_jax.inference.pair_scores import activate
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
 from adapler_jax.inference.reranker import Reranker
+from adapler_jax.inference.speedups import Budget
 from adapler_jax.serving.highlight import (
     highlight_answers,
     highlight_choices,
@@ -179,9 +180,9 @@ class ScorePredictor:
 
     column_names = SCORE_COLUMNS
 
-    def __init__(self, reranker: Reranker, *, batch_size: int = 32):
-        """Take a loaded reranker and its batch size."""
-        self._reranker, self._batch_size = reranker, batch_size
+    def __init__(self, reranker: Reranker, *, batch_size: int = 32, budget: Budget = None):
+        """Take a loaded reranker, its batch size, and the budget of all pairs."""
+        self._reranker, self._batch_size, self._budget = reranker, batch_size, budget
 
     def encode(self, texts: list) -> Sequence[Any]:
         """Tokenize pairs."""
@@ -189,7 +190,7 @@ class ScorePredictor:
 
     def predict(self, encoded: Sequence[Any]) -> Predicted:
         """Return scores."""
-        logit_N = self._reranker.logits(encoded, self._batch_size)
+        logit_N = self._reranker.logits(encoded, self._batch_size, self._budget)
         score_N = activate(logit_N, self._reranker.activation)
         scores = [float(f"{score:.{DIGITS}g}") for score in score_N]
         columns = scores, [tokens.is_cut for tokens in encoded]
@@ -277,7 +278,8 @@ def load_predictor(model, use: str, settings: ModelSettings, shown: Shown) -> Pr
         return _load_options(model, settings, shown)
     if use == SCORES:
         reranker = Reranker.load(model, dtype=settings.dtype, driver=settings.driver)
-        return ScorePredictor(reranker, batch_size=settings.batch_size)
+        budget = reranker.resolve(settings.budget, settings.speedup, certified=settings.certified)
+        return ScorePredictor(reranker, batch_size=settings.batch_size, budget=budget)
     if use == LABELS:
         labeller = MultiLabelClassifier.load(
             model, threshold=settings.threshold, dtype=settings.dtype, driver=settings.driver

@@ -10,7 +10,7 @@ import ml_collections
 
 from adapler_jax.data.tokenization.tokenizers import load_tokenizer
 from adapler_jax.evaluation.budget_latency import Latency
-from adapler_jax.evaluation.calibrate import Promise
+from adapler_jax.evaluation.certificate import Promise
 from adapler_jax.heads import CLASSIFICATION, Head, regression
 from adapler_jax.inference.compute_dtype import AUTO
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries, have_equal_files

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adapler_jax.data.classification.examples import Examples
-from adapler_jax.evaluation.calibrate import NONE
+from adapler_jax.evaluation.certificate import NONE
 from adapler_jax.inference.calibration import ESCALATIONS, Calibration
 from benchmarks import promise
 from benchmarks.promise import budgets_of_speedups, certificate_row, part_of, speed_row

@@ -7,7 +7,7 @@ from adapler_jax.cli.evaluate import parse_budgets
 from adapler_jax.cli.flag_errors import explain_flag_error
 from adapler_jax.cli.promise import define_latency, define_promise
 from adapler_jax.evaluation.budget_latency import Latency
-from adapler_jax.evaluation.calibrate import NONE, Promise
+from adapler_jax.evaluation.certificate import NONE, Promise
 from adapler_jax.inference.calibration import OWN
 
 

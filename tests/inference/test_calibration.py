@@ -10,7 +10,8 @@ import pytest
 
 from adapler_jax.evaluation import calibrate
 from adapler_jax.evaluation.budget_latency import Latency, measure_latency
-from adapler_jax.evaluation.calibrate import NONE, Promise, calibrate_model
+from adapler_jax.evaluation.calibrate import calibrate_model
+from adapler_jax.evaluation.certificate import NONE, Promise
 from adapler_jax.evaluation.task_texts import labels_by_text, split_texts
 from adapler_jax.inference.calibration import (
     CALIBRATION_FILE,

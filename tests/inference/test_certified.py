@@ -10,7 +10,8 @@ import pytest
 
 from adapler_jax.encoders.bert import init_encoder
 from adapler_jax.evaluation import full_model
-from adapler_jax.evaluation.calibrate import Promise, calibrate_model
+from adapler_jax.evaluation.calibrate import calibrate_model
+from adapler_jax.evaluation.certificate import Promise
 from adapler_jax.inference.calibration import (
     FULL,
     certified_request,

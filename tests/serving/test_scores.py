@@ -54,13 +54,20 @@ def test_each_row_has_the_score_of_its_pair(model, tmp_path, names):
         (
             "pairs.jsonl",
             {"settings": ModelSettings(speedup=2.0)},
-            "takes no budgets; leave out --budget, --speedup",
+            "the model has no calibration, so it has one speed",
+        ),
+        (
+            "pairs.jsonl",
+            {"names": ("q", "d")},
+            "which columns hold the query and the document.* --column=FIRST,SECOND; found: q, d",
         ),
         ("pairs.jsonl", {"settings": ModelSettings(threshold=0.5)}, "no classes to decide between"),
     ],
 )
 def test_options_of_other_models_are_named(model, tmp_path, name, fields, message):
-    source = write(tmp_path / name)
+    fields = dict(fields)
+    names = fields.pop("names", ("query", "document"))
+    source = write(tmp_path / name, names)
     request = PredictRequest(model, source=str(source), output=str(tmp_path / "out.csv"), **fields)
     with pytest.raises(ValueError, match=message):
         predict_file(request)

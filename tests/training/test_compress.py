@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from adapler_jax.evaluation import calibrate
 from adapler_jax.evaluation.budget_latency import Latency
-from adapler_jax.evaluation.calibrate import NONE, Promise
+from adapler_jax.evaluation.certificate import NONE, Promise
 from adapler_jax.evaluation.task_texts import split_texts
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.metrics.classification import THRESHOLD
