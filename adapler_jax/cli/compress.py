@@ -6,12 +6,14 @@ MODEL is a classifier or a reranker in Hugging Face form, a folder of sentence-t
 saved model of this library. The data
 are text lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Two methods drop
 tokens without training, then AdapLeR is trained to answer as the model does; --notrain leaves that
-out. Of those that reach the speedup, DIR/model is the one that agrees most with MODEL. A classifier
-takes any budget, as after `adapler calibrate`. A second call continues an interrupted one.
+out. Of those that reach the speedup, DIR/model is the one that agrees most with MODEL. It takes any
+budget, as after `adapler calibrate`. A second call continues an interrupted one.
 
 A reranker, whose classifier has one output, is made faster with pairs of a query and a document:
 --column=query,document. Give the documents that it ranks for a query, as the first hundred of a
-search, in a row each. It is judged by the order of the documents of each query.
+search, in a row each. It is judged by the order of the documents of each query. Its
+--max_disagreement=0.05 certifies the fastest budget at which, for at least 95% of queries, the
+first 10 documents share at least 9 with MODEL's.
 
 A model of vectors is made faster with single texts. It is judged by the order of the similarities
 of random pairs of texts. A plain encoder needs --pooling=mean or cls.

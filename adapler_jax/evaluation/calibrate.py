@@ -89,8 +89,8 @@ def calibrate_model(
 ) -> Calibration:
     """Calibrate a model on one half of the texts, measure it on the other, and write the result.
 
-    `Classifier.predict(texts, budget=...)` then takes any budget. Of equal texts one counts. Of a
-    reranker, a fifth of the queries calibrates, and the others measure the order of documents.
+    `predict(texts, budget=...)` then takes any budget. Of equal texts one counts. Of a reranker, a
+    fifth of the queries calibrates, and the others measure.
 
     Args:
       directory: of a saved classifier or reranker; `calibration.json` is written into it.
@@ -114,7 +114,6 @@ def calibrate_model(
       ValueError: there are too few texts, labels are not the model's, or it has one speed.
     """
     saved = load_model(directory)
-    check_calibrates(pruner_of_saved(saved))
     halves = _divide(
         saved, texts, budgets, mode=mode, promise=promise, latency=latency, labels=labels
     )
@@ -128,9 +127,7 @@ def calibrate_model(
     log(f"calibrating on {len(sample):,} texts, measuring on {len(halves[1]):,} others")
     with Heartbeat(lambda: f"calibrating and measuring {len(budgets)} budgets", log=log):
         calibration = _calibrate(saved, make_batches(reader, sample), budgets, dtype, mode=mode)
-        calibration = _judged(
-            calibration, saved, full, promise, halves[1], parts=parts, dtype=dtype, log=log
-        )
+        calibration = _judged(calibration, saved, full, promise, parts=parts, dtype=dtype, log=log)
     keep_full(calibration, full, saved.directory)
     log(f"wrote {calibration.write(saved.directory)}")
     set_card_part(saved.directory, card_section(calibration), log=log)
@@ -143,6 +140,7 @@ def _divide(
     saved: Saved, texts: Sequence, budgets: Sequence[float], **request: Any
 ) -> tuple[list, list]:
     """Return the texts that calibrate, and the texts that measure; check the request of these."""
+    check_calibrates(pruner_of_saved(saved))
     if not is_reranker(saved):
         halves = split_texts(texts, seed=SEED)
         check_request(halves[1], budgets, **request)
@@ -157,20 +155,19 @@ def _judged(
     saved: Saved,
     full: Saved,
     promise: Promise | None,
-    texts: list,
     *,
     parts: Sequence[Callable[[], TaskTexts]],
     dtype: DTypeLike,
     log: Callable[[str], None],
 ) -> Calibration:
-    """Return a calibration with measurements of the second part, its texts, and the certificate.
+    """Return a calibration with measurements of the second part, and the certificate.
 
     A certificate is for the decision threshold and the operands that were measured. It alone needs
     the first part.
     """
     if is_reranker(saved):
         judged = calibration, saved, full, promise
-        return judge_orders(*judged, pairs=texts, part=parts[1](), dtype=dtype, log=log)
+        return judge_orders(*judged, part=parts[1](), dtype=dtype, log=log)
     measure = functools.partial(measure_part, saved, full, calibration, dtype=dtype)
     held_out = measure(parts[1]())
     calibration = dataclasses.replace(calibration, num_held_out=len(held_out.full_E))

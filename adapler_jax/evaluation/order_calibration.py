@@ -69,7 +69,7 @@ def as_pairs(texts: Sequence) -> list[Pair]:
 
 
 def split_queries(
-    texts: Sequence, *, seed: int, fraction: float = CALIBRATED
+    texts: Sequence, *, seed: int, fraction: float = CALIBRATED, name: str = "the pairs"
 ) -> tuple[list[Pair], list[Pair]]:
     """Return two parts of the different pairs by whole queries, in random order.
 
@@ -77,6 +77,7 @@ def split_queries(
       texts: pairs.
       seed: of the order.
       fraction: of the queries, in the first part.
+      name: of the pairs, in messages.
 
     Raises:
       ValueError: a text is no pair, or there are too few pairs or queries.
@@ -84,7 +85,7 @@ def split_queries(
     different = list(dict.fromkeys(as_pairs(texts)))
     if len(different) < MIN_TEXTS:
         raise ValueError(
-            f"there are {len(different)} different pairs; a calibration needs at least {MIN_TEXTS}"
+            f"{name} are {len(different)} different ones; a calibration needs at least {MIN_TEXTS}"
         )
     rng = np.random.default_rng(seed)
     queries = list(dict.fromkeys(query for query, _ in different))
@@ -97,7 +98,7 @@ def split_queries(
     )
     if min(map(len, parts)) < MIN_PAIRS:
         raise ValueError(
-            f"the pairs have {len(queries)} queries, and {len(first)} of them with "
+            f"{name} have {len(queries)} queries, and {len(first)} of them with "
             f"{len(parts[0])} pairs are set apart; at least {MIN_PAIRS} pairs must be on either "
             "side: give more queries"
         )
@@ -216,7 +217,6 @@ def judge_orders(
     full: Saved,
     promise: Promise | None,
     *,
-    pairs: Sequence[Pair],
     part: TaskTexts,
     dtype: DTypeLike,
     log: Callable[[str], None],
@@ -228,14 +228,13 @@ def judge_orders(
       saved: the model.
       full: the model that orders are compared with, or `saved`.
       promise: to certify; None for no certificate.
-      pairs: that measure the budgets.
-      part: these pairs in batches.
+      part: pairs that measure the budgets.
       dtype: of the operands of the encoder's products.
       log: receives the certificate in words.
     """
-    orders = _measure(calibration, saved, full, promise, pairs=pairs, part=part, dtype=dtype)
+    orders = _measure(calibration, saved, full, promise, part=part, dtype=dtype)
     calibration = dataclasses.replace(
-        calibration, num_held_out=len(pairs), queries=orders.counts()
+        calibration, num_held_out=len(part.texts), queries=orders.counts()
     ).with_rows(orders.records())
     if promise is None:
         return calibration
@@ -275,7 +274,6 @@ def _measure(
     full: Saved,
     promise: Promise | None,
     *,
-    pairs: Sequence[Pair],
     part: TaskTexts,
     dtype: DTypeLike,
 ) -> MeasuredOrders:
@@ -290,7 +288,7 @@ def _measure(
     if full is not saved:
         found = _measure_scores(full, full.params, part, dense_config, dtype=dtype)
     min_shared = (promise or Promise(0.5)).min_shared
-    return MeasuredOrders(measured, found.logit_M, query_numbers(pairs), min_shared)
+    return MeasuredOrders(measured, found.logit_M, query_numbers(part.texts), min_shared)
 
 
 def _measure_scores(
@@ -303,12 +301,9 @@ def _measure_scores(
     spent_E = flops_of_examples(
         *model, found.length_E, found.count_NE, head=saved.head, dense_config=dense_config
     )
-    columns = (
+    return MeasuredScores(
+        float(found.count_NE.sum() / (saved.config.num_layers * found.length_E.sum())),
         found.logit_EC[:, 0],
         found.count_NE.mean(axis=0) / found.length_E,
         *spent_E,
     )
-    # In the order of the pairs, by which equal scores are sorted.
-    in_order = [value_E[np.argsort(part.row_E)] for value_E in columns]
-    kept_share = float(found.count_NE.sum() / (saved.config.num_layers * found.length_E.sum()))
-    return MeasuredScores(kept_share, *in_order)

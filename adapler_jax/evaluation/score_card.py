@@ -4,7 +4,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from adapler_jax.evaluation.score_tables import difference_cell, time_cells
+from adapler_jax.evaluation.score_tables import (
+    ABOUT_ORDERS,
+    ORDER_SCORES,
+    difference_cell,
+    order_cells,
+    time_cells,
+)
 from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
 from adapler_jax.io.messages import one_line
 from adapler_jax.io.records import write_json
@@ -16,7 +22,7 @@ SECTION = """## Scores
 
 Measured by `{command}` ({device}, {date}). Scores are in percent. The difference to the dense model
 has its paired standard error. FLOPs count true tokens. Times include padding but no tokenization.
-
+{orders}
 {table}"""
 
 
@@ -63,8 +69,14 @@ def score_section(own: Sequence[dict], rows: Sequence[dict], record: dict[str, A
         command=one_line(record["command"]),
         device=record["device"],
         date=record["date"].partition("T")[0],
+        orders=f"{ABOUT_ORDERS}.\n" if _has_orders(own) else "",
         table="\n".join(f"| {' | '.join(cells)} |" for cells in table),
     )
+
+
+def _has_orders(rows: Sequence[dict]) -> bool:
+    """Return whether a row has the agreement of an order with the dense model's."""
+    return any(name in row for row in rows for name in ORDER_SCORES)
 
 
 def _cells(row: dict, rows: Sequence[dict]) -> dict[str, str]:
@@ -77,6 +89,7 @@ def _cells(row: dict, rows: Sequence[dict]) -> dict[str, str]:
     if "difference" in row:
         cells["dense"] = f"{100 * row['dense_score']:.1f}"
         cells["difference"] = difference_cell(row)
+        cells |= order_cells(row, [row])
     cells["FLOPs speedup"] = f"{row['flops_speedup']:.2f}x"
     for size in NUM_TIMED_TEXTS:
         if timed := time_cells(row, rows, size):

@@ -15,6 +15,10 @@ SECONDARY_SCORES = (
 )
 # Agreement with the dense model's order of documents, and its titles.
 ORDER_SCORES = {"top10_overlap": "same top 10", "kendall_tau": "tau"}
+ABOUT_ORDERS = (
+    "Same top 10: the documents among the first ten that the dense model has there too; tau: "
+    "Kendall's tau with its order; both are means over queries"
+)
 FEW, MANY = 5, 20  # classes shown without --details, and with it
 
 

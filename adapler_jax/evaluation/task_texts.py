@@ -78,7 +78,7 @@ class TaskTexts(NamedTuple):
     """Some texts in batches."""
 
     batches: list[Batch]
-    row_E: np.ndarray  # int64, numbers of the texts, in the order of the batches
+    texts: list  # in the order of the batches
     label_E: np.ndarray | None  # int32, in the order of the batches
     driver: str = "masked"  # that runs them faster at many budgets
 
@@ -100,10 +100,10 @@ def make_task_texts(
     is_packed = len(texts) >= MIN_PACKED
     found = batches_and_rows(reader, texts, (reader.max_length,) if is_packed else None)
     batches, driver = [batch for _, batch in found], "packed" if is_packed else "masked"
-    row_E, label_E = np.concatenate([row_B for row_B, _ in found]), None
+    in_order, label_E = [texts[row] for row_B, _ in found for row in row_B], None
     if label_of is not None:
-        label_E = np.array([label_of[texts[row]] for row in row_E.tolist()], np.int32)
-    return TaskTexts(batches, row_E, label_E, driver)
+        label_E = np.array([label_of[text] for text in in_order], np.int32)
+    return TaskTexts(batches, in_order, label_E, driver)
 
 
 def split_texts(texts: Sequence, *, seed: int, fraction: float = 0.5) -> tuple[list, list]:

@@ -72,6 +72,8 @@ OPTIONAL_SCORE_FIELDS: Fields = {
     "text_speedup_95": is_positive,
     "difference": float,
     "difference_se": lambda value: value is None or fits(value, float),
+    "kendall_tau": float,
+    "top10_overlap": float,
     "ece": float,
     "classes": are_classes,
     "confusion": is_matrix,

@@ -7,9 +7,12 @@ import numpy as np
 from markupsafe import Markup
 
 from adapler_jax.evaluation.score_tables import (
+    ABOUT_ORDERS,
+    ORDER_SCORES,
     class_rows,
     difference_cell,
     further_scores,
+    order_cells,
     text_speedup_cells,
     time_cells,
 )
@@ -129,6 +132,8 @@ def scores(run: RunRecord) -> Section:
     timed = ""
     if any("wall_ms_1" in row for row in rows):
         timed = TIMED.format(rows[0].get("unit", "texts").removesuffix("s"))
+    if any(name in row for row in rows for name in ORDER_SCORES):
+        timed = f"{timed} {ABOUT_ORDERS}.".lstrip()
     return Section("scores", "Scores and speedups", timed, notes, tables)
 
 
@@ -147,6 +152,7 @@ def score_table(rows: list[dict]) -> list[dict]:
             "against dense": difference_cell(
                 {"difference": row["test_score"] - row["dense_score"]} | row
             ),
+            **{f"{name}, %": text for name, text in order_cells(row, rows).items()},
         }
         | {
             name: text

@@ -21,8 +21,8 @@ def calibrated_models(run: FinishedRun, budgets: Sequence[float], *, log: Log) -
     Raises:
       ValueError: a model has no such budget, or its calibration is of other shares.
     """
-    if budgets and run.task.head.name in ("regression", "embedding"):
-        raise ValueError(f"the task {run.task.name} has numbers, whose models take no budgets")
+    if budgets and run.task.head.name == "embedding":
+        raise ValueError(f"the task {run.task.name} has vectors, whose models take no budgets")
     found = {}
     for name, saved in run.models.items() if budgets else ():
         pruner = run.pruners[name]

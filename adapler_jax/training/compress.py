@@ -1,16 +1,16 @@
 """Compress a classifier, a reranker or a model of vectors with text of its task, without labels.
 
 Two methods drop tokens without training, then AdapLeR is trained. The model that agrees most with
-the given one is the result, and a classifier is calibrated. The answers of the given model are the
-labels of the texts, and AdapLeR is trained on the model's soft labels. A validation score is
-therefore the agreement with the given model.
+the given one is the result, which is calibrated unless it gives vectors. The answers of the given
+model are the labels of the texts, and AdapLeR is trained on the model's soft labels. A validation
+score is therefore the agreement with the given model.
 
     OUT/full/         the given model, as a saved model of this library
     OUT/texts/        the texts with predicted labels: train and validation
     OUT/attention-2x/ a model without training, as OUT/vocabulary-2x
     OUT/run/          the workdir of the training, which a second call continues; OUT/run-4-layers
                       with a student of four layers
-    OUT/model/        the result, of a classifier with calibration.json
+    OUT/model/        the result; with calibration.json, but for vectors
 """
 
 import functools
@@ -29,6 +29,7 @@ from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.metrics.classification import decide
 from adapler_jax.training.compress_scores import compress_scores
 from adapler_jax.training.compress_steps import (
+    CALIBRATION_FRACTION,
     SEED,
     CompressOptions,
     begin,
@@ -39,14 +40,14 @@ from adapler_jax.training.compress_steps import (
     make_rungs,
     other_texts,
     put_model,
+    slower_promise,
     write_labelled,
 )
 from adapler_jax.training.compress_vectors import compress_vectors
-from adapler_jax.training.rungs import MIN_REACHED, best_rung, save_without_training
+from adapler_jax.training.rungs import best_rung, save_without_training
 from adapler_jax.weights.save import class_names_of
 
 LATENCY_FILE = "latency.json"  # has the speedup that a latency needs
-CALIBRATION_FRACTION = 0.3  # of the texts; no training sees them
 
 
 def compress(
@@ -71,8 +72,7 @@ def compress(
       log: receives notes.
 
     Returns:
-      The calibration of `out/model`; None for a reranker or a model of vectors, whose
-      result has no budgets.
+      The calibration of `out/model`; None for a model of vectors, whose result has no budgets.
 
     Raises:
       ValueError: the checkpoint has no trained classifier, there are too few texts, `out` has work
@@ -84,9 +84,10 @@ def compress(
     head = given_head(model, options.pooling)
     if head is CLASSIFICATION:
         return _compress_classes(model, texts, out, options, log)
-    ways = {"embedding": compress_vectors}
-    ways.get(head.name, compress_scores)(model, texts, out, options, log)
-    return None
+    if head.name == "embedding":
+        compress_vectors(model, texts, out, options, log)
+        return None
+    return compress_scores(model, texts, out, options, log)
 
 
 def _compress_classes(
@@ -123,18 +124,6 @@ def _compress_classes(
     for note in slower_promise(calibration, best.flops_speedup):
         log(note)
     return calibration
-
-
-def slower_promise(calibration: Calibration, speedup: float) -> list[str]:
-    """Return a note where the certified answers are slower than the model; none elsewhere."""
-    found = calibration.certificate or {}
-    certified = found.get("flops_speedup")
-    if certified is None or certified >= MIN_REACHED * speedup:
-        return []
-    return [
-        f"the promise holds at {certified:.2f}x, with --certified; without it the model answers at "
-        f"{speedup:.2f}x and promises nothing"
-    ]
 
 
 def _speedup_of(latency: Latency, full: pathlib.Path, texts: list, out: pathlib.Path, log) -> float:

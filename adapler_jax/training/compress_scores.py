@@ -1,19 +1,29 @@
 """Compress a reranker with pairs of its task, by its own scores.
 
 The pairs of one first text are a query and its documents. They stay together: a query's documents
-are trained on, or compare models.
+are trained on, or compare models, or calibrate and certify the result.
 """
 
 import functools
+import math
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
+from adapler_jax.evaluation.calibrate import calibrate_model
+from adapler_jax.evaluation.certificate import Promise
+from adapler_jax.evaluation.order_calibration import (
+    CALIBRATED,
+    as_pairs,
+    check_orders,
+    split_queries,
+)
 from adapler_jax.evaluation.task_texts import MIN_TEXTS
-from adapler_jax.inference.pair_scores import split_given_pairs
+from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.reranker import Reranker
 from adapler_jax.training.compress_steps import (
+    CALIBRATION_FRACTION,
     SEED,
     VALIDATION_FRACTION,
     CompressOptions,
@@ -22,6 +32,7 @@ from adapler_jax.training.compress_steps import (
     make_rungs,
     other_texts,
     put_model,
+    slower_promise,
     write_labelled,
 )
 from adapler_jax.training.rungs import best_rung
@@ -31,17 +42,18 @@ MIN_JUDGED = 20  # pairs that compare models
 
 def compress_scores(
     model, pairs: Sequence, out: pathlib.Path, options: CompressOptions, log
-) -> None:
+) -> Calibration:
     """Make a faster copy of a reranker; arguments as in `compress.compress`.
 
     Raises:
-      ValueError: as `compress`, the texts are no pairs, or a promise or a latency is asked.
+      ValueError: as `compress`, the texts are no pairs, or there are options of classifiers.
     """
     _check_options(options)
-    pairs, more = _as_pairs(pairs), _as_pairs(options.more_texts)
-    parts = divide_pairs(pairs)
-    judged = {query for query, _ in parts["validation"]}
-    parts["train"] += [pair for pair in other_texts(more, pairs) if pair[0] not in judged]
+    pairs, more = as_pairs(pairs), as_pairs(options.more_texts)
+    rest, held_back = hold_back(pairs, options.promise)
+    parts = divide_pairs(rest)
+    others = {query for query, _ in (*parts["validation"], *held_back)}
+    parts["train"] += [pair for pair in other_texts(more, pairs) if pair[0] not in others]
     full = begin(model, pairs, out, options, log)
     write_labelled(parts, out / "texts", functools.partial(_predict_scores, full), log)
     check_texts(parts, out)
@@ -51,30 +63,21 @@ def compress_scores(
     best = best_rung(rungs, options.speedup)
     log(f"kept: {best.name}")
     put_model(best.directory, out / "model")
+    calibration = calibrate_model(
+        out / "model", held_back, reference=full, promise=options.promise, log=log
+    )
+    for note in slower_promise(calibration, best.flops_speedup):
+        log(note)
+    return calibration
 
 
 def _check_options(options: CompressOptions) -> None:
     """Raise ValueError for options of classifiers."""
-    for name in ("promise", "latency", "labels"):
+    for name in ("latency", "labels"):
         if getattr(options, name) is not None:
             raise ValueError(
                 f"{name} is for classifiers, and the model is a reranker; leave it out"
             )
-
-
-def _as_pairs(texts) -> list[tuple[str, str]]:
-    """Return pairs as tuples.
-
-    Raises:
-      ValueError: a text is no pair.
-    """
-    try:
-        return list(zip(*split_given_pairs(list(texts))))
-    except TypeError as error:
-        raise ValueError(
-            f"{error}, since the model is a reranker; of a file name two columns, as "
-            "--column=query,document"
-        ) from error
 
 
 def _predict_scores(full: pathlib.Path, pairs: Sequence[tuple[str, str]]) -> list[float]:
@@ -92,6 +95,25 @@ def _predict_scores(full: pathlib.Path, pairs: Sequence[tuple[str, str]]) -> lis
     return score_M.tolist()
 
 
+def hold_back(pairs: Sequence, promise: Promise | None) -> tuple[list, list]:
+    """Return the pairs of the training, and the pairs of the calibration and certificate.
+
+    Raises:
+      ValueError: there are too few pairs or queries, or they cannot prove the promise.
+    """
+    num_pairs, needed = len(set(pairs)), math.ceil(MIN_TEXTS / CALIBRATION_FRACTION)
+    if num_pairs < needed:
+        raise ValueError(
+            f"there are {num_pairs} different pairs; a compression needs at least {needed}"
+        )
+    rest, held_back = split_queries(pairs, seed=SEED, fraction=1.0 - CALIBRATION_FRACTION)
+    name = f"the pairs of {100 * CALIBRATION_FRACTION:.0f}% of the queries, which calibrate,"
+    _, measuring = split_queries(held_back, seed=SEED, name=name)
+    fraction = CALIBRATION_FRACTION * (1.0 - CALIBRATED)
+    check_orders(measuring, promise, labels=None, fraction=fraction)
+    return rest, held_back
+
+
 def divide_pairs(pairs: Sequence) -> dict[str, list]:
     """Return the pairs that are trained on, and those that compare models, by whole queries.
 
@@ -99,10 +121,6 @@ def divide_pairs(pairs: Sequence) -> dict[str, list]:
       ValueError: there are too few pairs or queries.
     """
     different = list(dict.fromkeys(pairs))
-    if len(different) < MIN_TEXTS:
-        raise ValueError(
-            f"there are {len(different)} different pairs; a compression needs at least {MIN_TEXTS}"
-        )
     queries = list(dict.fromkeys(query for query, _ in different))
     num_judged = round(VALIDATION_FRACTION * len(queries))
     order = np.random.default_rng(SEED).permutation(len(queries)).tolist()

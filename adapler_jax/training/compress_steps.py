@@ -12,6 +12,7 @@ from adapler_jax.data.tokenization.tokenizers import load_tokenizer
 from adapler_jax.evaluation.budget_latency import Latency
 from adapler_jax.evaluation.certificate import Promise
 from adapler_jax.heads import CLASSIFICATION, Head, regression
+from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.compute_dtype import AUTO
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries, have_equal_files
 from adapler_jax.io.atomic_files import replace_text
@@ -22,7 +23,7 @@ from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.methods.distill import spread_layers
 from adapler_jax.training.run import run_all
-from adapler_jax.training.rungs import Judge, Rung, rungs_without_training
+from adapler_jax.training.rungs import MIN_REACHED, Judge, Rung, rungs_without_training
 from adapler_jax.weights.base_model import base_model_entry
 from adapler_jax.weights.config import CONFIG_FILE, MODEL_FILES, read_config, read_json
 from adapler_jax.weights.embedders import embedding_head, settings_of_modules
@@ -35,6 +36,7 @@ from adapler_jax.weights.sentence_modules import DEFAULT_PROMPT, PROMPTS
 
 SEED = 0  # of the split; equal in every call, so that a second one continues
 VALIDATION_FRACTION = 0.2
+CALIBRATION_FRACTION = 0.3  # of the texts, or of a reranker's queries; no training sees them
 GIVEN_FILE = "given.json"  # names the model that the work is on
 CHUNK = 1024  # texts that are tokenized at a time
 # Of a model of this library: its decision threshold, the side that long texts are cut on, prompts.
@@ -312,3 +314,15 @@ def labelled_row(text: str | tuple[str, str], label: str | float = "") -> dict[s
     if isinstance(text, str):
         return {"text": text, "label": label}
     return {"text": text[0], "text_pair": text[1], "label": label}
+
+
+def slower_promise(calibration: Calibration, speedup: float) -> list[str]:
+    """Return a note where the certified answers are slower than the model; none elsewhere."""
+    found = calibration.certificate or {}
+    certified = found.get("flops_speedup")
+    if certified is None or certified >= MIN_REACHED * speedup:
+        return []
+    return [
+        f"the promise holds at {certified:.2f}x, with --certified; without it the model answers at "
+        f"{speedup:.2f}x and promises nothing"
+    ]

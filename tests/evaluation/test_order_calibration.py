@@ -165,7 +165,7 @@ def test_whole_queries_calibrate_or_measure():
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (make_pairs(9, 11), "99 different pairs; a calibration needs at least 100"),
+        (make_pairs(9, 11), "the pairs are 99 different ones; a calibration needs at least 100"),
         (make_pairs(1, 200), "the pairs have 1 queries, and 0 of them with 0 pairs"),
         (["a text"] * 200, "text 0 is 'a text'; expected pairs .*--column=query,document"),
     ],

@@ -62,6 +62,20 @@ def test_a_row_has_score_difference_and_seconds():
     )
 
 
+def test_a_reranker_has_its_agreement_with_the_dense_order():
+    orders = {"kendall_tau": 0.8765, "top10_overlap": 0.95}
+    ranked = {name: value for name, value in PRUNED.items() if "wall" not in name} | orders
+    record = {"command": COMMAND, "device": "a cpu", "date": "2026-11-29"}
+    text = score_section([ranked], [DENSE, ranked], record)
+    assert "\nSame top 10: the documents among the first ten" in text
+    assert text.splitlines()[-3:] == [
+        "| split | texts | accuracy | dense | difference | same top 10 | tau | FLOPs speedup |",
+        "|---|---|---|---|---|---|---|---|".replace("---", " --- "),
+        "| test | 1,200 | 80.0 | 81.2 | -1.2 ± 0.6 | 95.0 | 87.6 | 1.99x |",
+    ]
+    assert "tau" not in score_section([PRUNED], [DENSE, PRUNED], record)
+
+
 def test_splits_without_seconds_have_empty_cells():
     other = {name: value for name, value in PRUNED.items() if "wall" not in name}
     record = {"command": COMMAND, "device": "a cpu", "date": "2026-11-29"}

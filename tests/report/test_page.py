@@ -130,6 +130,20 @@ def test_macro_f1_and_the_speedups_of_single_texts_have_columns(finished):
     assert sections.detail_table(run.score_rows())[1]["speedup of a text"] == "1.2x to 3.0x"
 
 
+def test_the_orders_of_a_reranker_have_columns_and_their_meaning(finished):
+    rows = evaluation_rows(("dense", "adapler"))
+    rows[1] |= {"kendall_tau": 0.8765, "top10_overlap": 0.95}
+    write_evaluation(finished, rows)
+    run = read_contents(finished, None)
+    dense, pruned = sections.score_table(run.score_rows())
+    assert (pruned["tau, %"], pruned["same top 10, %"], dense["tau, %"]) == ("87.6", "95.0", "")
+    assert "Kendall's tau with its order" in sections.scores(run).about
+    rows[1]["kendall_tau"] = "high"
+    write_evaluation(finished, rows)
+    with pytest.raises(ValueError, match="kendall_tau"):
+        read_contents(finished, None)
+
+
 def test_rows_at_other_budgets_are_no_models_of_the_run(finished):
     rows = evaluation_rows(("dense", "adapler", "adapler at 0.5"))
     rows[2]["budget"] = 0.5

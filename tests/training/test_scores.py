@@ -1,13 +1,16 @@
 """A reranker is trained from pairs with numbers, and made faster by its own scores."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from adapler_jax.evaluation.calibrate import calibrate_model
+from adapler_jax.evaluation.certificate import Promise
 from adapler_jax.inference.reranker import Reranker
 from adapler_jax.training.compress import compress
-from adapler_jax.training.compress_scores import divide_pairs
+from adapler_jax.training.compress_scores import divide_pairs, hold_back
 from adapler_jax.training.compress_steps import CompressOptions
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.run import run_all
@@ -42,6 +45,11 @@ def make_pairs(num_queries=24, num_documents=12, seed=3):
             pair = query, " ".join(document)
             found[pair] = (*pair, float(word == "good"))
     return list(found.values())
+
+
+def many_pairs():
+    """Return pairs of 40 queries, enough for a compression."""
+    return [row[:2] for row in make_pairs(num_queries=40, num_documents=20)]
 
 
 @pytest.fixture(scope="module", name="files")
@@ -99,6 +107,20 @@ def test_a_run_on_numbers_learns_an_order_and_is_evaluated_by_it(workdir):
     assert others[1]["flops_speedup"] == pytest.approx(1.3, rel=0.1)
 
 
+def test_calibrated_models_of_a_run_are_scored_at_budgets(workdir, tmp_path):
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    directory = copy / "adapt-1.3x" / "model"
+    calibrate_model(directory, many_pairs(), budgets=(0.5, 0.75, 1.0))
+    rows = evaluate_workdir(copy, log=silent, with_times=False, budgets=(0.5, 1.0))
+    fast, slow = (row for row in rows if row.get("budget") is not None)
+    assert (fast["method"], slow["method"]) == ("adapt-1.3x at 0.5", "adapt-1.3x at 1")
+    assert fast["flops_speedup"] > slow["flops_speedup"]
+    for row in (fast, slow):
+        assert -1 <= row["kendall_tau"] <= 1 and 0 <= row["top10_overlap"] <= 1
+        assert row["metric"] == "ndcg@10" and row["difference_se"] >= 0
+        assert row["difference"] == pytest.approx(row["test_score"] - row["dense_score"])
+
+
 def test_the_models_of_a_run_are_rerankers(workdir, given):
     pairs = [row[:2] for row in make_pairs(seed=2)]
     labels = np.array([row[2] for row in make_pairs(seed=2)])
@@ -150,33 +172,65 @@ def test_numbers_outside_of_a_sigmoid_are_named(config_of, given, tmp_path):
         number_data(config, given, ("train",))
 
 
-def test_a_reranker_is_made_faster_by_its_own_scores(given, tmp_path):
-    pairs, notes = [row[:2] for row in make_pairs()], []
-    out = tmp_path / "out"
-    assert compress(given, pairs, out, options=OPTIONS, log=notes.append) is None
-    assert notes[-1].startswith("kept: ") and any("Kendall's tau over" in note for note in notes)
+@pytest.fixture(scope="module", name="compressed")
+def _compressed(given, tmp_path_factory):
+    """The directory of a compression with a promise, its calibration and its notes."""
+    out, notes = tmp_path_factory.mktemp("compressed") / "out", []
+    options = OPTIONS._replace(promise=Promise(0.3, min_shared=8))
+    found = compress(given, many_pairs(), out, options=options, log=notes.append)
+    return out, found, notes
+
+
+def test_a_reranker_is_made_faster_by_its_own_scores(given, compressed):
+    out, calibration, notes = compressed
+    assert any(note.startswith("kept: ") for note in notes)
+    assert any("Kendall's tau over" in note for note in notes)
     found, full = Reranker.load(out / "model"), Reranker.load(given)
     assert load_model(out / "model").pruner_name in ("attention", "vocabulary", "adapler")
-    assert np.corrcoef(found.predict(pairs), full.predict(pairs))[0, 1] > 0.5
+    assert np.corrcoef(found.predict(many_pairs()), full.predict(many_pairs()))[0, 1] > 0.5
     rows = [json.loads(line) for line in (out / "texts" / "train.jsonl").read_text().splitlines()]
     expected = full.predict([(row["text"], row["text_pair"]) for row in rows])
     np.testing.assert_allclose([row["label"] for row in rows], expected, atol=1e-6)
     again = []
-    compress(given, pairs, out, options=OPTIONS, log=again.append)
-    assert again[-1] == notes[-1] and not any(note.startswith("predicting ") for note in again)
+    options = OPTIONS._replace(promise=Promise(0.3, min_shared=8))
+    assert compress(given, many_pairs(), out, options=options, log=again.append) == calibration
+    assert not any(note.startswith("predicting ") for note in again)
     with pytest.raises(ValueError, match="has work on other texts"):
-        compress(given, pairs[:-1], out, options=OPTIONS, log=silent)
+        compress(given, many_pairs()[:-40], out, options=OPTIONS, log=silent)
 
 
-def test_more_pairs_of_a_judged_query_are_left_out(given, tmp_path):
-    pairs = [row[:2] for row in make_pairs()]
-    (query, _), (trained, _) = (divide_pairs(pairs)[split][0] for split in ("validation", "train"))
-    more = [(query, "a good film of note"), (trained, "a bad film of note")]
+def test_a_promise_is_about_queries_that_nothing_was_trained_on(compressed):
+    out, calibration, notes = compressed
+    seen = {
+        json.loads(line)["text"]
+        for split in ("train", "validation")
+        for line in (out / "texts" / f"{split}.jsonl").read_text().splitlines()
+    }
+    rest, held_back = hold_back(many_pairs(), None)
+    held = {query for query, _ in held_back}
+    assert seen == {query for query, _ in rest} and not seen & held
+    assert calibration.queries["num_queries"] == round(0.8 * len(held))
+    assert calibration.queries["min_shared"] == 8
+    if calibration.certificate is None:
+        assert "no budget can be certified" in notes
+    else:
+        assert any("share at least 8 with the full model's for at least 70%" in n for n in notes)
+    model = Reranker.load(out / "model")
+    assert model.calibration == calibration
+    fast, full = (model.predict(many_pairs()[:30], budget=b) for b in (calibration.budgets[0], 1.0))
+    assert np.abs(fast - full).max() > 0
+
+
+def test_more_pairs_of_a_judged_or_held_back_query_are_left_out(given, tmp_path):
+    rest, held_back = hold_back(many_pairs(), None)
+    parts = divide_pairs(rest)
+    found = parts["validation"], held_back, parts["train"]
+    more = [(queries[0][0], f"a good film of note {n}") for n, queries in enumerate(found)]
     options = OPTIONS._replace(more_texts=more, train=False, speedup=1.05)
-    compress(given, iter(pairs), tmp_path / "out", options=options, log=silent)
+    compress(given, iter(many_pairs()), tmp_path / "out", options=options, log=silent)
     lines = (tmp_path / "out" / "texts" / "train.jsonl").read_text().splitlines()
-    found = [(row["text"], row["text_pair"]) for row in map(json.loads, lines)]
-    assert more[1] in found and more[0] not in found
+    trained = [(row["text"], row["text_pair"]) for row in map(json.loads, lines)]
+    assert [pair in trained for pair in more] == [False, False, True]
 
 
 def test_a_metric_of_orders_needs_several_documents_of_a_query(config_of, tmp_path, given):
@@ -208,17 +262,32 @@ def test_a_query_is_trained_on_or_compares_models():
     [
         (["a text"] * 200, OPTIONS, "text 0 is 'a text'; expected pairs .*--column=query"),
         ([("a", "b")] * 200 + [("a", None)], OPTIONS, r"text 200 is \('a', None\)"),
-        ([("a", str(number)) for number in range(99)], OPTIONS, "99 different pairs; .* 100"),
-        ([("a", str(number)) for number in range(100)], OPTIONS, "the pairs have 1 queries, 0 of"),
+        ([("a", str(number)) for number in range(333)], OPTIONS, "333 different pairs; .* 334"),
+        ([("a", str(number)) for number in range(334)], OPTIONS, "the pairs have 1 queries, and 1"),
         (
-            [*(("a", str(number)) for number in range(100)), ("b", "b"), ("c", "c")],
+            [(str(n % 5), str(n)) for n in range(400)],
             OPTIONS,
-            "3 queries, 1 of which compare models, with 1 pairs; at least 20 pairs must compare",
+            "the pairs of 30% of the queries, which calibrate, are 80 different ones; .* 100",
+        ),
+        (
+            [(str(n % 5), str(n)) for n in range(600)],
+            OPTIONS,
+            "which calibrate, have 1 queries, and 0 of them with 0 pairs are set apart",
+        ),
+        (
+            [(f"{n % 40}", str(n)) for n in range(800)],
+            OPTIONS._replace(promise=Promise(0.05)),
+            "10 queries of 12 documents or more .* at least 59, so give 246 such queries: 24%",
+        ),
+        (
+            [(f"{n % 40}", str(n)) for n in range(800)],
+            OPTIONS._replace(promise=Promise(0.3, needs_labels=True)),
+            "leave out labels and a bound on the drop of accuracy",
         ),
         (
             [("a", "b")],
-            OPTIONS._replace(promise=object()),
-            "promise is for classifiers, and the model is a reranker",
+            OPTIONS._replace(latency=object()),
+            "latency is for classifiers, and the model is a reranker",
         ),
         ([("a", "b")], OPTIONS._replace(labels=["x"]), "labels is for classifiers"),
     ],
