@@ -53,3 +53,35 @@ def test_all_columns_end_in_line(capsys):
     timing = {"batch_size": 8, "device": "cpu"}
     lines = lines_of(capsys, ("score", "milliseconds"), timing)
     assert len({len(line) for line in lines}) == 1
+
+
+RANKED = (
+    {"kendall_tau": 0.8765, "top10_overlap": 0.91, "alike_queries": 0.725},
+    {"kendall_tau": 1.0, "top10_overlap": 1.0, "alike_queries": 1.0},
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "title", "cells"),
+    [
+        (
+            tuple(RANKED[0]),
+            "Kendall's tau  same top 10  queries that share 8 of 10",
+            ["        87.7%        91.0%                       72.5%", "100.0%"],
+        ),
+        (("kendall_tau",), "Kendall's tau", ["        87.7%", "       100.0%"]),
+    ],
+)
+def test_the_budgets_of_a_reranker_have_the_agreement_of_orders(capsys, names, title, cells):
+    """Queries of ten documents or fewer have no top ten to compare."""
+    rows = tuple(
+        {name: value for name, value in row.items() if name != "agreement"}
+        | {name: ranked[name] for name in names}
+        for row, ranked in zip(ROWS, RANKED)
+    )
+    queries = {"num_queries": 80, "num_evidence": 70, "min_shared": 8}
+    print_budgets(Calibration((0.4, 1.0), ((1.0, 0.0),), rows, 300, 1200, queries=queries))
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head == f"budget  tokens kept  FLOPs speedup  {title}"
+    assert first == f"  0.40        41.2%          2.30x  {cells[0]}"
+    assert second.startswith("  1.00       100.0%          0.99x") and second.endswith(cells[1])

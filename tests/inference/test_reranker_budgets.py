@@ -12,7 +12,7 @@ from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.evaluation.budget_latency import Latency
 from adapler_jax.evaluation.calibrate import calibrate_model
 from adapler_jax.evaluation.certificate import Promise
-from adapler_jax.heads import regression
+from adapler_jax.heads import CLASSIFICATION, regression
 from adapler_jax.inference.calibration import CALIBRATION_FILE, read_calibration
 from adapler_jax.inference.reranker import Reranker
 from benchmarks.compilations import compilations
@@ -189,6 +189,29 @@ def test_a_protected_query_counts_among_the_kept_tokens(tmp_path):
 def test_orders_are_compared_with_the_full_model_of_a_reference(certified, tmp_path):
     full = save(tmp_path / "full", regression("sigmoid"), pruner_name="keep_all")
     options = {"budgets": (0.5, 1.0), "reference": full}
-    found = calibrate_model(certified[0], make_pairs(), **options, latency=Latency(1e9))
+    model = shutil.copytree(certified[0], tmp_path / "model")
+    found = calibrate_model(model, make_pairs(), **options, latency=Latency(1e9))
     assert found.rows[-1]["kendall_tau"] == pytest.approx(1.0, abs=0.01)
     assert found.certificate is None and all(row["milliseconds"] > 0 for row in found.rows)
+    classifier = save(tmp_path / "classes", CLASSIFICATION, 3, class_names=("a", "b", "c"))
+    with pytest.raises(ValueError, match=r"head of the full model .*: classification; of this mod"):
+        calibrate_model(certified[0], make_pairs(), budgets=(0.5, 1.0), reference=classifier)
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "message"),
+    [
+        (["a film"] * 200, {}, "text 0 is 'a film'; expected pairs"),
+        ([("a", str(n)) for n in range(200)], {}, "the pairs have 1 queries, and 0 of them"),
+        (None, {"labels": [1.0] * 900}, "labels are for classifiers, and the model is a reranker"),
+        (None, {"promise": Promise(0.3, escalates_to="own")}, "a reranker runs no pair again"),
+        (None, {"promise": Promise(0.01)}, "queries of 12 documents or more cannot prove a rate"),
+        (None, {"promise": Promise(1.5)}, "the rate of a promise is 1.5"),
+        (None, {"budgets": (0.3, 0.5)}, "expected rising numbers above 0, the last 1"),
+    ],
+)
+def test_a_calibration_that_cannot_be_made_is_named(certified, texts, options, message):
+    before = (certified[0] / CALIBRATION_FILE).read_text()
+    with pytest.raises(ValueError, match=message):
+        calibrate_model(certified[0], texts or make_pairs(), **options)
+    assert (certified[0] / CALIBRATION_FILE).read_text() == before
