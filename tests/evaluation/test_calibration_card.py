@@ -71,7 +71,7 @@ def test_a_reranker_has_the_agreement_of_orders_and_a_promise_about_queries():
     rows = tuple(
         {"budget": budget, "kept_share": budget, "flops_speedup": speedup, "kendall_tau": tau}
         | {"top10_overlap": 0.95, "alike_queries": 0.9}
-        for budget, speedup, tau in ((0.4, 2.3, 0.8765), (1.0, 1.0, 1.0))
+        for budget, speedup, tau in ((0.4, 2.3, 0.8767), (1.0, 1.0, 1.0))
     )
     found = Certificate(0.4, 0.05, 0.95, 400, 9, flops_speedup=2.3, min_shared=9, num_left_out=20)
     calibration = dataclasses.replace(
