@@ -20,6 +20,7 @@ from jax.typing import DTypeLike
 from adapler_jax import flops
 from adapler_jax.evaluation.budgets import mean_and_sd
 from adapler_jax.evaluation.certificate import (
+    MIN_SHARED,
     NONE,
     Certificate,
     Promise,
@@ -123,15 +124,15 @@ def check_orders(
     """
     if labels is not None or (promise is not None and promise.needs_labels):
         raise ValueError(
-            "labels are for classifiers, and the model is a reranker; leave out labels and a bound "
-            "on the drop of accuracy"
+            "labels are for classifiers, and the model is a reranker; leave out --label and "
+            "--max_drop, in Python `labels` and `needs_labels`"
         )
     if promise is None:
         return
     if promise.escalates_to not in (None, NONE):
         raise ValueError(
             f"escalates_to is {promise.escalates_to!r:.40}, and a reranker runs no pair again; "
-            "leave it out"
+            "leave out --escalate_to"
         )
     is_count = isinstance(promise.min_shared, int | np.integer) and 1 <= promise.min_shared <= TOP
     if not is_count:
@@ -287,7 +288,7 @@ def _measure(
     found = measured[1.0]
     if full is not saved:
         found = _measure_scores(full, full.params, part, dense_config, dtype=dtype)
-    min_shared = (promise or Promise(0.5)).min_shared
+    min_shared = MIN_SHARED if promise is None else promise.min_shared
     return MeasuredOrders(measured, found.logit_M, query_numbers(part.texts), min_shared)
 
 

@@ -180,7 +180,7 @@ def test_pairs_that_cannot_be_split_are_named(pairs, message):
     [
         (Promise(0.05), None, "40 queries of 12 documents or more .* at least 59, so give 74 such"),
         (Promise(0.3, min_shared=10), [1], "labels are for classifiers, and the model is a rerank"),
-        (Promise(0.3, needs_labels=True), None, "leave out labels and a bound on the drop"),
+        (Promise(0.3, needs_labels=True), None, "leave out --label and --max_drop"),
         (Promise(0.3, escalates_to="full"), None, "escalates_to is 'full', and a reranker runs no"),
         (Promise(0.3, min_shared=11), None, "min_shared is 11; expected 1 to 10"),
         (Promise(0.3, min_shared=0), None, "min_shared is 0; expected 1 to 10"),

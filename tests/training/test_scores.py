@@ -282,7 +282,7 @@ def test_a_query_is_trained_on_or_compares_models():
         (
             [(f"{n % 40}", str(n)) for n in range(800)],
             OPTIONS._replace(promise=Promise(0.3, needs_labels=True)),
-            "leave out labels and a bound on the drop of accuracy",
+            "leave out --label and --max_drop",
         ),
         (
             [("a", "b")],
