@@ -165,8 +165,8 @@ def test_wrong_fields_are_named(config_of, given, tmp_path, changes, message):
 
 
 def test_numbers_outside_of_a_sigmoid_are_named(config_of, given, tmp_path):
-    row = {"query": "a", "document": "film", "relevance": 3}
-    (tmp_path / "train.jsonl").write_text(f"{json.dumps(row)}\n" * 20)
+    rows = [{"query": n // 2 * "a ", "document": "film", "relevance": 3} for n in range(2, 22)]
+    (tmp_path / "train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     config = config_of(data__source=f"file:{tmp_path}", data__split_fractions={"validation": 5})
     with pytest.raises(ValueError, match="has the number 3; a sigmoid gives numbers from 0 to 1"):
         number_data(config, given, ("train",))
