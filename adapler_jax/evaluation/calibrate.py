@@ -42,7 +42,6 @@ from adapler_jax.evaluation.task_texts import (
     MIN_TEXTS,
     TaskTexts,
     labels_by_text,
-    load_reader,
     make_batches,
     make_task_texts,
     split_texts,
@@ -59,6 +58,8 @@ from adapler_jax.inference.calibration import (
 )
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import threshold_of
+from adapler_jax.inference.model_kind import check_classifies
+from adapler_jax.inference.reranker import Reranker
 from adapler_jax.io.atomic_files import remove_file
 from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.io.provenance import device_name
@@ -121,7 +122,7 @@ def calibrate_model(
     if len(halves[0]) + len(halves[1]) < len(texts):
         log("equal texts count once")
     full = load_full_model(saved, reference, _earlier_calibration(saved, log), halves[0], log=log)
-    reader = load_reader(directory)
+    reader = _load(saved)
     sample = halves[0][: _sample_size(reader.max_length)]
     parts = [functools.partial(make_task_texts, reader, half, label_of) for half in halves]
     log(f"calibrating on {len(sample):,} texts, measuring on {len(halves[1]):,} others")
@@ -132,7 +133,7 @@ def calibrate_model(
     log(f"wrote {calibration.write(saved.directory)}")
     set_card_part(saved.directory, card_section(calibration), log=log)
     if latency is not None:
-        calibration = _timed(calibration, saved.directory, halves[1], latency, dtype, log=log)
+        calibration = _timed(calibration, saved, halves[1], latency, dtype, log=log)
     return calibration
 
 
@@ -140,6 +141,8 @@ def _divide(
     saved: Saved, texts: Sequence, budgets: Sequence[float], **request: Any
 ) -> tuple[list, list]:
     """Return the texts that calibrate, and the texts that measure; check the request of these."""
+    if not is_reranker(saved):
+        check_classifies(saved)
     check_calibrates(pruner_of_saved(saved))
     if not is_reranker(saved):
         halves = split_texts(texts, seed=SEED)
@@ -241,16 +244,23 @@ def _check_answers(
         )
 
 
+def _load(saved: Saved, **options: Any) -> Classifier | Reranker:
+    """Load a saved classifier or reranker for texts; options as in `Classifier.load`."""
+    if is_reranker(saved):
+        return Reranker.load(saved.directory, **options)
+    return Classifier.load(saved.directory, **options)
+
+
 def is_reranker(saved: Saved) -> bool:
     """Return whether a saved model gives one number to a pair."""
     return saved.head.name == "regression"
 
 
 def _timed(
-    calibration: Calibration, directory, texts: list, latency: Latency, dtype: DTypeLike, *, log
+    calibration: Calibration, saved: Saved, texts: list, latency: Latency, dtype: DTypeLike, *, log
 ) -> Calibration:
     """Return the calibration with the milliseconds of each budget; write it, log the answer."""
-    reader = load_reader(directory, dtype=jnp.dtype(dtype).name)
+    reader = _load(saved, dtype=jnp.dtype(dtype).name)
     if isinstance(reader, Classifier):
         # Texts run many times, and none of them again on the full model.
         reader = dataclasses.replace(reader, drift=None, load_full=None)
@@ -258,7 +268,7 @@ def _timed(
     rows = [row | {"milliseconds": found[row["budget"]]} for row in calibration.rows]
     timing = {"batch_size": latency.batch_size, "device": device_name()}
     timed = dataclasses.replace(calibration, rows=tuple(rows), timing=timing)
-    timed.write(directory)
+    timed.write(saved.directory)
     log(latency.sentence(timed))
     return timed
 

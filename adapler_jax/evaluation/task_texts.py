@@ -123,14 +123,16 @@ def split_texts(texts: Sequence, *, seed: int, fraction: float = 0.5) -> tuple[l
     return shuffled[:middle], shuffled[middle:]
 
 
-def load_reader(directory, **options: Any) -> Reader:
-    """Load a saved model of classes, scores or vectors; options as in `Classifier.load`.
+def load_reader(directory) -> Reader:
+    """Load a saved model of classes, scores or vectors of texts.
 
     Raises:
       ValueError: the model is damaged, or has another head.
     """
-    readers = {"embedding": Embedder, "regression": Reranker}
-    return readers.get(head_name_of(directory), Classifier).load(directory, **options)
+    head = head_name_of(directory)
+    if head == "embedding":
+        return Embedder.load(directory)
+    return Reranker.load(directory) if head == "regression" else Classifier.load(directory)
 
 
 def make_batches(reader: Reader, texts: Sequence) -> list[Batch]:

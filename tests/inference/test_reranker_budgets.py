@@ -12,7 +12,7 @@ from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.evaluation.budget_latency import Latency
 from adapler_jax.evaluation.calibrate import calibrate_model
 from adapler_jax.evaluation.certificate import Promise
-from adapler_jax.heads import CLASSIFICATION, regression
+from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, regression
 from adapler_jax.inference.calibration import CALIBRATION_FILE, read_calibration
 from adapler_jax.inference.reranker import Reranker
 from benchmarks.compilations import compilations
@@ -215,3 +215,9 @@ def test_a_calibration_that_cannot_be_made_is_named(certified, texts, options, m
     with pytest.raises(ValueError, match=message):
         calibrate_model(certified[0], texts or make_pairs(), **options)
     assert (certified[0] / CALIBRATION_FILE).read_text() == before
+
+
+def test_models_of_other_heads_are_named_before_texts_are_divided(tmp_path):
+    directory = save(tmp_path / "labels", MULTI_LABEL, 3, class_names=("a", "b", "c"))
+    with pytest.raises(ValueError, match="a classifier.* MultiLabelClassifier"):
+        calibrate_model(directory, ["a film"])
