@@ -58,7 +58,7 @@ def test_a_parquet_file_has_lists(model, tmp_path, expected):
     [
         ({"columns": ["text", "other"]}, "names text, other; expected one column, since each text"),
         ({"with_kept": True}, "gives vectors without words; leave out --kept and --explain"),
-        ({"settings": ModelSettings(speedup=2.0)}, "has no classes; leave out --budget"),
+        ({"settings": ModelSettings(speedup=2.0)}, "takes no budgets; leave out --budget"),
         ({"settings": ModelSettings(threshold=0.5)}, "no classes to decide between"),
     ],
 )

@@ -224,8 +224,11 @@ def test_wrong_fields_are_named(config_of, tiny_files, changes, message):
     [("5", "the split train has the similarity 5; .* from -1 to 1"), ("NaN", "label nan|'NaN'")],
 )
 def test_labels_that_are_no_cosines_are_named(config_of, tiny_files, tmp_path, label, message):
-    row = f'{{"first": "a", "second": "film", "similarity": {label}}}\n'
-    (tmp_path / "train.jsonl").write_text(row * 20)
+    rows = [
+        f'{{"first": "a {number}", "second": "film", "similarity": {label}}}\n'
+        for number in range(20)
+    ]
+    (tmp_path / "train.jsonl").write_text("".join(rows))
     config = config_of(data__source=f"file:{tmp_path}", data__split_fractions={"validation": 5})
     with pytest.raises(ValueError, match=message):
         similarity_data(config, tiny_files / "model", ("train",))
