@@ -15,6 +15,8 @@ search, in a row each. It is judged by the order of the documents of each query.
 --max_disagreement=0.05 certifies the fastest budget at which, for at least 95% of queries, the
 first 10 documents share at least 9 with MODEL's.
 
+A model of several labels a text is judged by the texts whose labels are all equal.
+
 A model of vectors is made faster with single texts. It is judged by the order of the similarities
 of random pairs of texts. A plain encoder needs --pooling=mean or cls.
 

@@ -9,12 +9,18 @@ from adapler_jax.data.batching.lengths import default_lengths
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.embedder import Embedder
 from adapler_jax.inference.loading import sorted_batches
+from adapler_jax.inference.multi_label import MultiLabelClassifier
 from adapler_jax.inference.reranker import Reranker
 from adapler_jax.io.messages import listed
 from adapler_jax.types import Batch
 from adapler_jax.weights.save import class_names_of, head_name_of
 
-Reader = Classifier | Reranker | Embedder
+Reader = Classifier | MultiLabelClassifier | Reranker | Embedder
+READERS: dict[str, type[Reader]] = {
+    "embedding": Embedder,
+    "multi_label": MultiLabelClassifier,
+    "regression": Reranker,
+}
 MIN_TEXTS = 100
 BATCH_SIZE = 32
 # From so many texts on the packed driver, which skips dropped tokens, saves more than it compiles.
@@ -124,15 +130,12 @@ def split_texts(texts: Sequence, *, seed: int, fraction: float = 0.5) -> tuple[l
 
 
 def load_reader(directory) -> Reader:
-    """Load a saved model of classes, scores or vectors of texts.
+    """Load a saved model of classes, labels, scores or vectors of texts.
 
     Raises:
       ValueError: the model is damaged, or has another head.
     """
-    head = head_name_of(directory)
-    if head == "embedding":
-        return Embedder.load(directory)
-    return Reranker.load(directory) if head == "regression" else Classifier.load(directory)
+    return READERS.get(head_name_of(directory), Classifier).load(directory)
 
 
 def make_batches(reader: Reader, texts: Sequence) -> list[Batch]:

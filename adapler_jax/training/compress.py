@@ -27,6 +27,7 @@ from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.metrics.classification import decide
+from adapler_jax.training.compress_labels import compress_label_sets
 from adapler_jax.training.compress_scores import compress_scores
 from adapler_jax.training.compress_steps import (
     CALIBRATION_FRACTION,
@@ -47,6 +48,8 @@ from adapler_jax.training.compress_vectors import compress_vectors
 from adapler_jax.training.rungs import best_rung, save_without_training
 from adapler_jax.weights.save import class_names_of
 
+# By the head, functions for models whose results take no budgets.
+WITHOUT_BUDGETS = {"embedding": compress_vectors, "multi_label": compress_label_sets}
 LATENCY_FILE = "latency.json"  # has the speedup that a latency needs
 
 
@@ -72,7 +75,7 @@ def compress(
       log: receives notes.
 
     Returns:
-      The calibration of `out/model`; None for a model of vectors, whose result has no budgets.
+      The calibration of `out/model`; None for labels or vectors of texts, which have no budgets.
 
     Raises:
       ValueError: the checkpoint has no trained classifier, there are too few texts, `out` has work
@@ -84,8 +87,8 @@ def compress(
     head = given_head(model, options.pooling)
     if head is CLASSIFICATION:
         return _compress_classes(model, texts, out, options, log)
-    if head.name == "embedding":
-        compress_vectors(model, texts, out, options, log)
+    if head.name in WITHOUT_BUDGETS:
+        WITHOUT_BUDGETS[head.name](model, texts, out, options, log)
         return None
     return compress_scores(model, texts, out, options, log)
 

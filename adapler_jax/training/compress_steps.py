@@ -18,6 +18,7 @@ from adapler_jax.io.atomic_directories import atomic_directory, copy_entries, ha
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.metrics.classification import THRESHOLD
+from adapler_jax.metrics.label_sets import THRESHOLDS
 from adapler_jax.presets import common
 from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.training.methods.adapler import calibration_name
@@ -39,10 +40,11 @@ VALIDATION_FRACTION = 0.2
 CALIBRATION_FRACTION = 0.3  # of the texts, or of a reranker's queries; no training sees them
 GIVEN_FILE = "given.json"  # names the model that the work is on
 CHUNK = 1024  # texts that are tokenized at a time
-# Of a model of this library: its decision threshold, the side that long texts are cut on, prompts.
-KEPT_EXTRA = (THRESHOLD, "truncation_side", PROMPTS, DEFAULT_PROMPT)
+# Of a model of this library: its decision thresholds, the side that long texts are cut on, prompts.
+KEPT_EXTRA = (THRESHOLD, THRESHOLDS, "truncation_side", PROMPTS, DEFAULT_PROMPT)
 TASKS_OF_HEADS = {
     "classification": "custom",
+    "multi_label": "custom_multi_label",
     "regression": "custom_scores",
     "embedding": "custom_similarity",
 }
@@ -142,7 +144,7 @@ def _train(config, workdir: pathlib.Path, options: CompressOptions, log) -> path
 def write_labelled(
     parts: Mapping[str, list],
     directory: pathlib.Path,
-    predict: Callable[[list], Iterable[str | float]],
+    predict: Callable[[list], Iterable[str | float | list[str]]],
     log,
 ) -> None:
     """Write the texts of the training with the labels that the full model predicts.
@@ -309,7 +311,9 @@ def check_texts(parts: dict[str, list], out: pathlib.Path) -> None:
             )
 
 
-def labelled_row(text: str | tuple[str, str], label: str | float = "") -> dict[str, str | float]:
+def labelled_row(
+    text: str | tuple[str, str], label: str | float | list[str] = ""
+) -> dict[str, str | float | list[str]]:
     """Return a text or pair with its label, in the columns of the tasks for a user's own texts."""
     if isinstance(text, str):
         return {"text": text, "label": label}

@@ -3,7 +3,7 @@
 import functools
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +14,10 @@ from adapler_jax.evaluation.passes import run_saved
 from adapler_jax.evaluation.shares import OutOfReachError
 from adapler_jax.evaluation.task_texts import batches_and_rows, load_reader, make_batches
 from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
-from adapler_jax.heads import CLASSIFICATION
+from adapler_jax.inference.label_sets import saved_thresholds
 from adapler_jax.io.heartbeat import Heartbeat, watch
 from adapler_jax.metrics.differences import mean_difference_error
+from adapler_jax.metrics.label_sets import decide_labels, sigmoid
 from adapler_jax.metrics.ranking import compare_orders, query_numbers
 from adapler_jax.metrics.similarity import cosines, similarity_agreement
 from adapler_jax.training.workdir import target_name
@@ -167,6 +168,69 @@ def best_rung(rungs: Sequence[Rung], speedup: float) -> Rung:
     return max(reached, key=lambda rung: rung.agreement)
 
 
+Answers = tuple[np.ndarray, float]  # of each text, [E, ...], and the FLOPs speedup
+
+
+def _classes(saved: Saved, batches: Iterable[Batch], dtype: DTypeLike) -> Answers:
+    """Return the class of each text."""
+    measured = measure_saved(saved, batches, dtype=dtype)
+    return measured.predicted_E, measured.flops_speedup
+
+
+def _label_sets(saved: Saved, batches: Iterable[Batch], dtype: DTypeLike) -> Answers:
+    """Return whether each text has each label, bool [E, C]."""
+    logits_EC, speedup = run_saved(saved, batches, dtype=dtype)
+    thresholds = saved_thresholds(saved.extra, saved.class_names, where=saved.directory)
+    return decide_labels(sigmoid(logits_EC), np.asarray(thresholds)), speedup
+
+
+def _vectors(saved: Saved, batches: Iterable[Batch], dtype: DTypeLike) -> Answers:
+    """Return the vector of each text, or its one logit, [E, I]."""
+    return run_saved(saved, batches, dtype=dtype)
+
+
+def _equal_answers(found: np.ndarray, full: np.ndarray) -> dict[str, Any]:
+    """Return the agreement of classes, or of all labels of each text, as fields of a Rung."""
+    is_equal = (found == full).reshape(len(found), -1)
+    return {"agreement_G": np.all(is_equal, axis=-1).astype(np.float64)}
+
+
+def _equal_similarities(found_EI: np.ndarray, full_EI: np.ndarray) -> dict[str, Any]:
+    """Return the agreement of vectors, as fields of a Rung."""
+    return {
+        "agreement_G": similarity_agreement(found_EI, full_EI),
+        "measure": SIMILARITY,
+        "cosine": float(np.mean(cosines(found_EI, full_EI))),
+    }
+
+
+def _equal_orders(
+    found_E1: np.ndarray, full_E1: np.ndarray, *, group_E: np.ndarray
+) -> dict[str, Any]:
+    """Return the agreement of scores, as fields of a Rung.
+
+    Args:
+      found_E1: logits of a model.
+      full_E1: logits of the full model.
+      group_E: number of the query of each pair.
+    """
+    orders = compare_orders(found_E1[:, 0], full_E1[:, 0], group_E)
+    return {
+        "agreement_G": orders.tau_G,
+        "measure": "Kendall's tau",
+        "top10_overlap": orders.mean_top10_overlap,
+    }
+
+
+# By the head: what a model answers, and how the answers of two models are compared.
+COMPARISONS: dict[str, tuple[Callable[..., Answers], Callable[..., dict[str, Any]]]] = {
+    "classification": (_classes, _equal_answers),
+    "multi_label": (_label_sets, _equal_answers),
+    "embedding": (_vectors, _equal_similarities),
+    "regression": (_vectors, _equal_orders),
+}
+
+
 class Judge:
     """Measures models on the same texts, against one full model."""
 
@@ -176,22 +240,12 @@ class Judge:
         found = batches_and_rows(load_reader(full), texts)
         self._batches: list[Batch] = [batch for _, batch in found]
         self._dtype = dtype
-        # Pairs of one first text, a query, are judged by their order.
-        self._group_E: np.ndarray | None = None
-        self._has_vectors = saved.head.name == "embedding"
-        if saved.head is not CLASSIFICATION and not self._has_vectors:
-            self._group_E = query_numbers([texts[row] for row_B, _ in found for row in row_B])
-        self._full_E = self._run(saved, self._batches)[0]
-
-    def _run(self, saved: Saved, batches: Iterable[Batch]) -> tuple[np.ndarray, float]:
-        """Return the class, the logit or the vector of each text, and the FLOPs speedup."""
-        if self._has_vectors:
-            return run_saved(saved, batches, dtype=self._dtype)
-        if self._group_E is None:
-            measured = measure_saved(saved, batches, dtype=self._dtype)
-            return measured.predicted_E, measured.flops_speedup
-        logits_E1, speedup = run_saved(saved, batches, dtype=self._dtype)
-        return logits_E1[:, 0], speedup
+        self._answer, self._compare = COMPARISONS[saved.head.name]
+        if self._compare is _equal_orders:
+            # Pairs of one first text, a query, are judged by their order.
+            group_E = query_numbers([texts[row] for row_B, _ in found for row in row_B])
+            self._compare = functools.partial(_equal_orders, group_E=group_E)
+        self._full = self._answer(saved, self._batches, dtype)[0]
 
     def measure(
         self, name: str, directory: pathlib.Path, *, log: Callable[[str], None] = lambda line: None
@@ -200,14 +254,5 @@ class Judge:
         batches = watch(
             self._batches, f"{name}: batches compared", total=len(self._batches), log=log
         )
-        found_E, speedup = self._run(load_model(directory), batches)
-        if self._has_vectors:
-            agreement_G = similarity_agreement(found_E, self._full_E)
-            cosine = float(np.mean(cosines(found_E, self._full_E)))
-            return Rung(name, directory, speedup, agreement_G, SIMILARITY, cosine=cosine)
-        if self._group_E is None:
-            return Rung(name, directory, speedup, (found_E == self._full_E).astype(np.float64))
-        orders = compare_orders(found_E, self._full_E, self._group_E)
-        return Rung(
-            name, directory, speedup, orders.tau_G, "Kendall's tau", orders.mean_top10_overlap
-        )
+        found, speedup = self._answer(load_model(directory), batches, self._dtype)
+        return Rung(name, directory, speedup, **self._compare(found, self._full))

@@ -7,12 +7,24 @@ import pytest
 
 from adapler_jax.inference.multi_label import MultiLabelClassifier
 from adapler_jax.metrics.label_sets import THRESHOLDS
+from adapler_jax.training.compress import compress
+from adapler_jax.training.compress_steps import CompressOptions
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.run import run_all
 from adapler_jax.weights.save import load_model
 from tests.training.runs import silent
 
 pytestmark = pytest.mark.long
+OPTIONS = CompressOptions(
+    speedup=1.2,
+    max_length=16,
+    changes={
+        "adapler.num_epochs": 1,
+        "adapler.batch_size": 16,
+        "data.bucket_lengths": (16,),
+        "data.cache_dir": "none",
+    },
+)
 LABELS = {"good": "nice", "bad": "poor"}  # the word that a label is read from
 
 
@@ -124,3 +136,27 @@ def test_a_finetuned_model_keeps_its_labels_and_thresholds(workdir, config_of, t
 def test_fields_of_other_tasks_are_named(config_of, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         run_all(config_of(**changes), tmp_path / "run", log=silent)
+
+
+def test_a_model_of_labels_is_compressed_by_its_own_labels(workdir, tmp_path):
+    given, notes = workdir / "finetune" / "model", []
+    texts = [text for text, _ in make_texts(300, seed=5)]
+    assert compress(given, texts, tmp_path, options=OPTIONS, log=notes.append) is None
+    assert any("equal answers" in note for note in notes)
+    full, fast = (MultiLabelClassifier.load(tmp_path / name) for name in ("full", "model"))
+    assert full.thresholds == MultiLabelClassifier.load(given).thresholds
+    test = [text for text, _ in make_texts(100, seed=9)]
+    pairs = zip(full.predict(test), fast.predict(test), strict=True)
+    equal, tokens = zip(*((a.labels == b.labels, sum(b.num_tokens)) for a, b in pairs))
+    assert np.mean(equal) > 0.6
+    assert sum(tokens) < sum(sum(a.num_tokens) for a in full.predict(test))
+    lines = (tmp_path / "texts" / "train.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert all(set(row["label"]) <= {"nice", "poor"} for row in rows)
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    compress(given, texts, tmp_path, options=OPTIONS, log=silent)
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
+    for name, value in (("labels", ["nice"]), ("protects_query", True)):
+        options = OPTIONS._replace(**{name: value})
+        with pytest.raises(ValueError, match=f"{name} is for classes and scores"):
+            compress(given, texts, tmp_path / "other", options=options, log=silent)
