@@ -15,7 +15,8 @@ Shape letters:
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -81,14 +82,9 @@ class Classifier:
         found = load_file(directory, engine, file_name, num_threads=num_threads, dtype=dtype)
         loaded, settings = found.engine, found.settings
         if not settings["class_names"]:
-            ranks = settings.get("activation") is not None
-            other = "load it with Reranker" if ranks else "run it by the engine itself"
-            other = "load it with Embedder" if settings.get("dim") else other
-            raise ValueError(f"{found.path} does not classify texts; {other}")
+            raise ValueError(f"{found.path} does not classify texts; {other_class(settings)}")
         if settings.get("thresholds") is not None:
-            raise ValueError(
-                f"{found.path} gives a text several labels; load it with MultiLabelClassifier"
-            )
+            raise ValueError(f"{found.path} gives a text several labels; {other_class(settings)}")
         class_names = tuple(settings["class_names"])
         threshold = settings["threshold"] if threshold is None else threshold
         check_threshold(threshold, len(class_names))
@@ -217,7 +213,9 @@ class MultiLabelClassifier:
         found = load_file(directory, engine, file_name, num_threads=num_threads, dtype=dtype)
         own = found.settings.get("thresholds")
         if own is None:
-            raise ValueError(f"{found.path} does not give a text several labels; load it otherwise")
+            raise ValueError(
+                f"{found.path} does not give a text several labels; {other_class(found.settings)}"
+            )
         class_names = tuple(found.settings["class_names"])
         return cls(
             engine=found.engine,
@@ -264,6 +262,21 @@ class MultiLabelClassifier:
         for row_B, logits_BC, _ in run_rows(self.engine, tokens, batch_size):
             prob_MC[row_B] = sigmoid(logits_BC)
         return prob_MC
+
+
+def other_class(settings: Mapping[str, Any]) -> str:
+    """Return the part of a message that names the class for a file.
+
+    Args:
+      settings: of the file.
+    """
+    if settings.get("thresholds") is not None:
+        return "load it with MultiLabelClassifier"
+    if settings["class_names"]:
+        return "load it with Classifier"
+    if settings.get("activation") is not None:
+        return "load it with Reranker"
+    return "load it with Embedder" if settings.get("dim") else "run it by the engine itself"
 
 
 def tokenize(model: Classifier | MultiLabelClassifier, encode: Callable[..., list], texts) -> list:
@@ -321,7 +334,7 @@ class Reranker(PairScorer):
         settings, takes_budgets = found.settings, found.engine.takes_budgets
         activation = settings.get("activation")
         if activation is None:
-            raise ValueError(f"{found.path} gives no scores to pairs; load it with Classifier")
+            raise ValueError(f"{found.path} gives no scores to pairs; {other_class(settings)}")
         return cls(
             engine=found.engine,
             tokenizer=found.tokenizer,

@@ -112,6 +112,10 @@ def main() -> None:
     check_flags()
     data = None
     if _DATA.value:
+        if head_name_of(_MODEL.value) == "embedding":
+            raise ValueError(
+                f"{_MODEL.value} returns vectors, which --data does not measure; leave out --data"
+            )
         data = read_texts(
             _MODEL.value,
             _DATA.value,

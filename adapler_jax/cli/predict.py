@@ -118,7 +118,8 @@ _COPY = flags.DEFINE_list(
 _THRESHOLD = flags.DEFINE_float(
     "threshold",
     None,
-    "for two classes: probability from which the second is the label; default: the model's, or 1/2",
+    "probability from which the second of two classes is the label, or from which a text has each "
+    "of several labels; default: the model's, or 1/2",
     flag_values=FLAGS,
 )
 _ESCAPE = flags.DEFINE_bool(

@@ -97,8 +97,9 @@ class Certificate(NamedTuple):
 def check_promise(max_rate: float, confidence: float) -> None:
     """Raise ValueError unless both are in (0, 1)."""
     for name, value in (("rate of a promise", max_rate), ("confidence", confidence)):
-        if not 0.0 < value < 1.0:
-            raise ValueError(f"the {name} is {value}; expected a number between 0 and 1")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0.0 < value < 1.0:
+            raise ValueError(f"the {name} is {value!r:.60}; expected a number between 0 and 1")
 
 
 def max_failures(num_texts: int, max_rate: float, confidence: float) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from adapler_jax.heads.multi_label import LABELS
 from adapler_jax.metrics.differences import number_difference_error
 from adapler_jax.metrics.label_sets import (
+    DEFAULT_THRESHOLD,
     METRICS,
     THRESHOLDS,
     check_label_metric,
@@ -41,6 +42,7 @@ class LabelScorer:
         *,
         class_names: Sequence[str],
         threshold_C: Sequence[float] | None = None,
+        default_C: Sequence[float] | float = DEFAULT_THRESHOLD,
     ):
         """Set the metric and the labels.
 
@@ -48,12 +50,14 @@ class LabelScorer:
           metric: one of METRICS.
           class_names: of the labels, in the order of the logits.
           threshold_C: of the probability of each label; None for the best on these examples.
+          default_C: thresholds of labels that too few examples have to choose on.
 
         Raises:
           ValueError: there is no such metric.
         """
         check_label_metric(metric)
         self._metric, self._class_names = metric, tuple(class_names)
+        self._default_C = np.asarray(default_C)
         self._given_C = None if threshold_C is None else np.asarray(threshold_C)
         self._parts: list[_LabelColumns] = []
 
@@ -92,7 +96,7 @@ class LabelScorer:
         """Return the threshold of each label, float64 [C]."""
         if self._given_C is not None:
             return self._given_C
-        return choose_label_thresholds(found.prob_EC, found.label_EC)
+        return choose_label_thresholds(found.prob_EC, found.label_EC, self._default_C)
 
     def _decide(self, found: _LabelColumns) -> np.ndarray:
         """Return the predicted labels, bool [E, C]."""

@@ -37,9 +37,10 @@ from adapler_jax.inference.pair_scores import split_given_pairs
 from adapler_jax.metrics.ranking import (
     TOP,
     compare_orders,
+    kendall_tau,
     num_documents,
-    query_numbers,
     shared_counts,
+    text_numbers,
 )
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import Params
@@ -134,14 +135,14 @@ def check_orders(
             f"escalates_to is {promise.escalates_to!r:.40}, and a reranker runs no pair again; "
             "leave out --escalate_to"
         )
-    is_count = isinstance(promise.min_shared, int | np.integer) and 1 <= promise.min_shared <= TOP
+    is_count = type(promise.min_shared) is int and 1 <= promise.min_shared <= TOP
     if not is_count:
         raise ValueError(
             f"min_shared is {promise.min_shared!r:.40}; expected 1 to {TOP}, the documents of the "
             f"first {TOP} that must be the same"
         )
     smallest = min_documents(promise.min_shared)
-    num_queries = int(np.sum(num_documents(query_numbers(pairs)) >= smallest))
+    num_queries = int(np.sum(num_documents(_queries_of(pairs)) >= smallest))
     if max_failures(num_queries, promise.max_rate, promise.confidence) < 0:
         needed = min_texts(promise.max_rate, promise.confidence)
         raise ValueError(
@@ -198,6 +199,12 @@ class MeasuredOrders(NamedTuple):
         """Return the rows of all budgets for calibration.json."""
         return [self._record(budget, found) for budget, found in self.measured.items()]
 
+    def _agreement(self, logit_M: np.ndarray) -> dict[str, float]:
+        """Return the agreement of orders; where no query has two documents, of all pairs' order."""
+        if num_documents(self.group_M).max() < 2:
+            return {"kendall_tau": kendall_tau(logit_M, self.full_M)}
+        return compare_orders(logit_M, self.full_M, self.group_M).means()
+
     def _record(self, budget: float, found: MeasuredScores) -> dict[str, float]:
         """Return the row of a budget; what no query has enough documents for is left out."""
         failed_G = self._failed(found.logit_M)
@@ -206,7 +213,7 @@ class MeasuredOrders(NamedTuple):
             "budget": budget,
             "kept_share": found.kept_share,
             "flops_speedup": found.flops_speedup,
-            **compare_orders(found.logit_M, self.full_M, self.group_M).means(),
+            **self._agreement(found.logit_M),
             **alike,
             **mean_and_sd(SHARE, found.share_M),
         }
@@ -288,8 +295,19 @@ def _measure(
     found = measured[1.0]
     if full is not saved:
         found = _measure_scores(full, full.params, part, dense_config, dtype=dtype)
+    if np.ptp(found.logit_M) == 0 or not np.all(np.isfinite(found.logit_M)):
+        raise ValueError(
+            f"the full model gives all of {len(found.logit_M)} pairs the score "
+            f"{found.logit_M[0]:g}, so there is no order to keep; give a trained reranker, and "
+            "pairs of its task"
+        )
     min_shared = MIN_SHARED if promise is None else promise.min_shared
-    return MeasuredOrders(measured, found.logit_M, query_numbers(part.texts), min_shared)
+    return MeasuredOrders(measured, found.logit_M, _queries_of(part.texts), min_shared)
+
+
+def _queries_of(pairs: Sequence[Pair]) -> np.ndarray:
+    """Return the number of the query of each pair, int64 [M]."""
+    return text_numbers([query for query, _ in pairs])
 
 
 def _measure_scores(

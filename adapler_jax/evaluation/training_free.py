@@ -18,6 +18,7 @@ from adapler_jax.evaluation.models import lengths_of
 from adapler_jax.evaluation.passes import join_passes, run_batches
 from adapler_jax.evaluation.shares import solve_shares
 from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, Head
+from adapler_jax.metrics.label_sets import sigmoid
 from adapler_jax.metrics.similarity import cosines
 from adapler_jax.pruning import Pruner, keep_all, make_pruner
 from adapler_jax.pruning.base import for_first_token
@@ -123,15 +124,15 @@ def run_sample(
 def distance(head: Head, logits_EC: np.ndarray, full_EC: np.ndarray) -> float:
     """Return how far a model's answers are from the full model's.
 
-    It is the fraction of texts with another class, the fraction of labels that differ, the mean
-    squared difference of numbers, or 1 minus the mean cosine of vectors.
+    It is the fraction of texts with another class, the mean difference of labels' probabilities, the
+    mean squared difference of numbers, or 1 minus the mean cosine of vectors.
     """
     if head.name == "embedding":
         return 1.0 - float(np.mean(cosines(logits_EC, full_EC)))
     if head is CLASSIFICATION:
         return float(np.mean(np.argmax(logits_EC, axis=-1) != np.argmax(full_EC, axis=-1)))
     if head is MULTI_LABEL:
-        return float(np.mean((logits_EC >= 0.0) != (full_EC >= 0.0)))
+        return float(np.mean(np.abs(sigmoid(logits_EC) - sigmoid(full_EC))))
     return float(np.mean((logits_EC - full_EC) ** 2))
 
 
@@ -154,7 +155,7 @@ def predicted_logit(head: Head) -> Callable:
     """Return a function (logits [B, C], Batch) -> the logit of the model's own answer, float32 [B].
 
     It is the largest logit, or the logit where there is one. Of several labels it is the mean
-    distance of their logits from 0, where an answer changes.
+    size of their logits.
     """
 
     def take(logits_BC, batch: Batch):

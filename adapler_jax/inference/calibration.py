@@ -19,7 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapler_jax.inference.drift import NAMES, DriftMonitor
-from adapler_jax.inference.speedups import Budget, budget_of_speedup, spread_budget
+from adapler_jax.inference.speedups import (
+    Budget,
+    budget_of_speedup,
+    check_range,
+    spread_budget,
+)
 from adapler_jax.io.atomic_directories import recover
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.pruning.budgets import SHARES, VALUES, with_calibration
@@ -94,13 +99,7 @@ class Calibration:
 
     def check_budget(self, budget: Budget) -> None:
         """Raise ValueError unless all budgets are between the smallest calibrated one and 1."""
-        budget_B = np.ravel(np.asarray(budget, np.float64))
-        is_wrong_B = ~((budget_B >= self.budgets[0]) & (budget_B <= 1.0))
-        if np.any(is_wrong_B):
-            raise ValueError(
-                f"budget is {budget_B[is_wrong_B][0]:g}; expected {self.budgets[0]:g} to 1, the "
-                "share of tokens to keep"
-            )
+        check_range(budget, self.budgets[0])
 
     def with_rows(self, rows: Sequence[dict[str, float]]) -> "Calibration":
         """Return the calibration with its measurements, whose speedups fall with the budget.

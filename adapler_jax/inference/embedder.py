@@ -22,7 +22,7 @@ from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.types import Params
 from adapler_jax.weights.embedders import load_embedder
 from adapler_jax.weights.hub import resolve_model
-from adapler_jax.weights.sentence_modules import DEFAULT_PROMPT, PROMPTS
+from adapler_jax.weights.sentence_modules import COSINE, DEFAULT_PROMPT, PROMPTS, SIMILARITY
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,6 +41,7 @@ class Embedder(Portable, TextEncoder):
     dtype: str = "float32"  # of the operands of the encoder's products
     prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)  # by name
     default_prompt_name: str | None = None
+    similarity_fn_name: str = COSINE
 
     @classmethod
     def load(
@@ -97,6 +98,7 @@ class Embedder(Portable, TextEncoder):
             dtype=loaded.dtype,
             prompts=saved.extra.get(PROMPTS, {}),
             default_prompt_name=saved.extra.get(DEFAULT_PROMPT),
+            similarity_fn_name=saved.extra.get(SIMILARITY, COSINE),
         )
 
     def warm_up(self, batch_size: int = 32) -> float:

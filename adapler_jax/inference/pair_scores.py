@@ -92,6 +92,7 @@ class PairScorer(abc.ABC):
           ValueError: an argument has another value, or the model is not calibrated or certified.
         """
         activation = self._checked(activation, long_documents, batch_size)
+        _check_cut(certified, long_documents)
         budget = self.resolve(budget, speedup, certified=certified)
         is_single = _is_pair(pairs)
         firsts, seconds = split_given_pairs([pairs] if is_single else pairs)
@@ -141,6 +142,7 @@ class PairScorer(abc.ABC):
         _check_top_k(top_k)
         self._check_room(query)
         activation = self._checked(activation, long_documents, batch_size)
+        _check_cut(certified, long_documents)
         budget = self.resolve(budget, speedup, certified=certified)
         logit_M = self._pair_logits(
             [query] * len(texts), texts, batch_size, long_documents, budget=budget
@@ -292,6 +294,15 @@ def _checked_documents(query, documents) -> list[str]:
     if not texts:
         raise ValueError("there are no documents to rank; give at least one")
     return texts
+
+
+def _check_cut(certified: bool, long_documents: str) -> None:
+    """Raise ValueError where a certificate, which is of cut pairs, is asked for windows."""
+    if certified and long_documents != TRUNCATE:
+        raise ValueError(
+            f"certified is given with long_documents={long_documents!r}; the certificate is of cut "
+            f"pairs: take {TRUNCATE!r}"
+        )
 
 
 def _check_top_k(top_k) -> None:

@@ -20,6 +20,9 @@ def budget_of_speedup(speedup: float, budgets: Sequence[float], speedups: Sequen
       ValueError: no budget has it; says which are there.
     """
     fastest, slowest = speedups[0], speedups[-1]
+    is_number = isinstance(speedup, int | float | np.number) and not isinstance(speedup, bool)
+    if not is_number:
+        raise ValueError(f"speedup is {speedup!r:.60}; expected a number")
     if math.isfinite(speedup) and slowest < speedup <= fastest:
         # FLOPs are nearly linear in the budget, speedups are not.
         costs = [1.0 / value for value in speedups]
@@ -58,13 +61,24 @@ def resolve_exported(
         )
     if speedup is not None:
         return budget_of_speedup(speedup, budgets, speedups)
-    budget_X, lowest = np.ravel(np.asarray(budget, np.float32)), np.float32(budgets[0])
-    wrong_X = budget_X[~((budget_X >= lowest) & (budget_X <= 1.0))]
-    if wrong_X.size:
-        raise ValueError(
-            f"budget is {wrong_X[0]:g}; expected {lowest:g} to 1, the share of tokens to keep"
-        )
+    check_range(budget, budgets[0])
     return budget
+
+
+def check_range(budget: Budget, lowest: float) -> None:
+    """Raise ValueError unless all budgets are numbers from the lowest to 1."""
+    expected = f"expected {lowest:g} to 1, the share of tokens to keep"
+    try:
+        values = np.asarray(budget)
+        budget_X = np.ravel(values.astype(np.float64))
+    except (TypeError, ValueError):
+        raise ValueError(f"budget is {budget!r:.60}; {expected}") from None
+    if values.dtype.kind not in "fiu" or values.ndim > 1:
+        raise ValueError(f"budget is {budget!r:.60}; {expected}, or one for each row")
+    smallest = min(lowest, float(np.float32(lowest)))  # float32 may round a budget below the lowest
+    wrong_X = budget_X[~((budget_X >= smallest) & (budget_X <= 1.0))]
+    if wrong_X.size:
+        raise ValueError(f"budget is {wrong_X[0]:g}; {expected}")
 
 
 def spread_budget(budget: Budget, num_rows: int, *, unit: str = "texts") -> np.ndarray | None:

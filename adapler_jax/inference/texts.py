@@ -35,15 +35,13 @@ def _check_iterable(texts) -> None:
     """Raise TypeError for a table, for a single text, and for anything without an order."""
     if hasattr(texts, "iloc") and hasattr(texts, "columns"):
         raise TypeError(
-            "predict takes a list of texts, not a table; give a column of it, as "
-            "predict(table['text'])"
+            "expected a list of texts, not a table; give a column of it, as table['text']"
         )
     single = (str, bytes, bytearray, Mapping, set, frozenset)
     is_scalar = getattr(texts, "ndim", 1) == 0
     if isinstance(texts, single) or is_scalar or not isinstance(texts, Iterable):
         raise TypeError(
-            f"predict takes a list of texts, not {texts!r:.60}; write predict([text]) for a single "
-            "one"
+            f"expected a list of texts, not {texts!r:.60}; write [text] for a single one"
         )
 
 

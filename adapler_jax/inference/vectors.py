@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from adapler_jax.inference.texts import check_batch_size, split_pairs
 from adapler_jax.inference.words import Tokens, encode_tokens
 
+COSINE, DOT = "cosine", "dot"  # of `weights.sentence_modules`, which imports JAX
 MIN_NORM = 1e-12  # of a vector that is divided by its length, as in `heads.embedding`
 
 
@@ -27,6 +28,7 @@ class TextEncoder(abc.ABC):
     normalizes: bool  # the model's own vectors have length 1
     prompts: Mapping[str, str]  # texts that are put before a text, by name
     default_prompt_name: str | None
+    similarity_fn_name: str  # cosine or dot
     max_length: int  # token slots of a text
     truncation_side: str  # that loses the tokens of long texts
 
@@ -110,9 +112,12 @@ class TextEncoder(abc.ABC):
         """Return the text that is put before each text.
 
         Raises:
+          TypeError: a prompt is no string.
           ValueError: there is no prompt of this name, or name and prompt are given.
         """
         if prompt is not None:
+            if not isinstance(prompt, str):
+                raise TypeError(f"prompt is {prompt!r:.60}; expected a string")
             if name is not None:
                 raise ValueError("prompt and prompt_name are both given; give one")
             return prompt
@@ -125,7 +130,9 @@ class TextEncoder(abc.ABC):
         return self.prompts[name]
 
     def similarity(self, vectors, others) -> np.ndarray:
-        """Return the cosine of each vector with each other one, float32 [vectors, others].
+        """Return the similarity of each vector with each other one, float32 [vectors, others].
+
+        It is the cosine, or the dot product where the model names it.
 
         Args:
           vectors: of `encode`, [M, I] or [I].
@@ -140,6 +147,8 @@ class TextEncoder(abc.ABC):
                 f"vectors have the shapes {np.shape(vectors)} and {np.shape(others)}; expected "
                 "as many entries in both"
             )
+        if self.similarity_fn_name == DOT:
+            return np.asarray(first_MI @ other_MI.T, np.float32)
         return normalize(first_MI) @ normalize(other_MI).T
 
 

@@ -71,18 +71,21 @@ def decide_labels(prob_EC: np.ndarray, threshold_C: np.ndarray | float) -> np.nd
     return np.asarray(prob_EC) >= threshold_C
 
 
-def choose_label_thresholds(prob_EC: np.ndarray, label_EC: np.ndarray) -> np.ndarray:
+def choose_label_thresholds(
+    prob_EC: np.ndarray, label_EC: np.ndarray, default_C: np.ndarray | float = DEFAULT_THRESHOLD
+) -> np.ndarray:
     """Return the threshold of each label that has its best F1, float64 [C].
 
-    A label that fewer than MIN_TEXTS texts have, or lack, keeps DEFAULT_THRESHOLD: so few texts say
+    A label that fewer than MIN_TEXTS texts have, or lack, keeps its default: so few texts say
     little of others.
 
     Args:
       prob_EC: float, probabilities.
       label_EC: bool or 0 and 1.
+      default_C: of each label, or of all.
     """
     prob_CE, label_CE = np.asarray(prob_EC).T, np.asarray(label_EC, np.int64).T
-    threshold_C = np.full(len(prob_CE), DEFAULT_THRESHOLD)
+    threshold_C = np.array(np.broadcast_to(default_C, len(prob_CE)), np.float64)
     for number, (prob_E, label_E) in enumerate(zip(prob_CE, label_CE)):
         if MIN_TEXTS <= label_E.sum() <= len(label_E) - MIN_TEXTS:
             threshold_C[number], _ = choose_threshold(prob_E, label_E, "f1")

@@ -227,7 +227,8 @@ def text_writer(
     """Return a function that writes rows of CSV, TSV or JSON lines.
 
     CSV and TSV start with a header line; lists are words with blanks between them, and labels have
-    commas between them. In JSON, NaN and infinity become null.
+    commas between them, or are a list in JSON where a name has one. In JSON, NaN and infinity
+    become null.
 
     Args:
       stream: text stream that takes the lines.
@@ -275,7 +276,8 @@ def _cell(value):
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return one_line(",".join(value))
+        has_commas = any("," in name for name in value)
+        return json.dumps(value, ensure_ascii=False) if has_commas else one_line(",".join(value))
     return one_line(" ".join(map(str, value))) if isinstance(value, list) else value
 
 

@@ -9,6 +9,8 @@ from adapler_jax.training.evaluation_rows import Scored, difference_columns, mod
 from adapler_jax.training.loaded_run import FinishedRun, Log
 from adapler_jax.weights.save import Saved
 
+WITHOUT_BUDGETS = {"embedding": "vectors", "multi_label": "several labels a text"}  # by the head
+
 
 def calibrated_models(run: FinishedRun, budgets: Sequence[float], *, log: Log) -> dict[str, Saved]:
     """Return a run's models that take budgets, with their calibrations, by name.
@@ -21,8 +23,9 @@ def calibrated_models(run: FinishedRun, budgets: Sequence[float], *, log: Log) -
     Raises:
       ValueError: a model has no such budget, or its calibration is of other shares.
     """
-    if budgets and run.task.head.name == "embedding":
-        raise ValueError(f"the task {run.task.name} has vectors, whose models take no budgets")
+    kind = WITHOUT_BUDGETS.get(run.task.head.name)
+    if budgets and kind:
+        raise ValueError(f"the task {run.task.name} has {kind}, whose models take no budgets")
     found = {}
     for name, saved in run.models.items() if budgets else ():
         pruner = run.pruners[name]

@@ -33,7 +33,7 @@ from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import head_name_of, load_model, save_model
 from adapler_jax.weights.score_heads import check_query_segments, head_of_checkpoint
 from adapler_jax.weights.section import SECTION
-from adapler_jax.weights.sentence_modules import DEFAULT_PROMPT, PROMPTS
+from adapler_jax.weights.sentence_modules import SETTINGS
 
 SEED = 0  # of the split; equal in every call, so that a second one continues
 VALIDATION_FRACTION = 0.2
@@ -41,7 +41,7 @@ CALIBRATION_FRACTION = 0.3  # of the texts, or of a reranker's queries; no train
 GIVEN_FILE = "given.json"  # names the model that the work is on
 CHUNK = 1024  # texts that are tokenized at a time
 # Of a model of this library: its decision thresholds, the side that long texts are cut on, prompts.
-KEPT_EXTRA = (THRESHOLD, THRESHOLDS, "truncation_side", PROMPTS, DEFAULT_PROMPT)
+KEPT_EXTRA = (THRESHOLD, THRESHOLDS, "truncation_side", *SETTINGS)
 TASKS_OF_HEADS = {
     "classification": "custom",
     "multi_label": "custom_multi_label",

@@ -17,7 +17,7 @@ from adapler_jax.training.text_tasks import load_data, tokenize_splits
 from adapler_jax.weights.embedders import settings_of_modules
 from adapler_jax.weights.save import extra_if_ours
 from adapler_jax.weights.score_heads import head_of_checkpoint
-from adapler_jax.weights.sentence_modules import DEFAULT_PROMPT, PROMPTS
+from adapler_jax.weights.sentence_modules import DEFAULT_PROMPT, PROMPTS, SETTINGS
 
 
 def similarity_data(config, directory, only: Sequence[str]) -> TaskData:
@@ -74,7 +74,7 @@ def prompts_of(directory: Path) -> dict[str, Any]:
     """Return the prompts of a model, as a saved model has them in `Saved.extra`."""
     own = extra_if_ours(directory)
     found = own or settings_of_modules(directory)[1]
-    return {name: found[name] for name in (PROMPTS, DEFAULT_PROMPT) if name in found}
+    return {name: found[name] for name in SETTINGS if name in found}
 
 
 def check_pairs(config, dataset: Dataset) -> None:

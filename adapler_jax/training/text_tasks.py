@@ -25,12 +25,12 @@ from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, Head, regression
 from adapler_jax.heads.regression import IDENTITY, SIGMOID
 from adapler_jax.io.user_folders import user_cache
 from adapler_jax.metrics.classification import metric_name
-from adapler_jax.metrics.label_sets import check_label_metric
+from adapler_jax.metrics.label_sets import DEFAULT_THRESHOLD, THRESHOLDS, check_label_metric
 from adapler_jax.metrics.ranking import QUERY_METRICS, check_number_metric, text_numbers
 from adapler_jax.training.task_record import TaskData
 from adapler_jax.weights.base_model import base_model_entry
 from adapler_jax.weights.labels import names_in_run
-from adapler_jax.weights.save import extra_if_ours
+from adapler_jax.weights.save import class_names_of, extra_if_ours
 from adapler_jax.weights.score_heads import head_of_checkpoint
 
 
@@ -162,8 +162,12 @@ def label_set_data(
     check_label_metric(metric)
     shown_names = names_in_run(saved_names, dataset.task.class_names)
 
+    default_C = thresholds_by_name(directory, dataset.task.class_names)
+
     def make_scorer(split: str, threshold: Sequence[float] | None = None) -> Scorer:
-        return LabelScorer(metric, class_names=shown_names, threshold_C=threshold)
+        return LabelScorer(
+            metric, class_names=shown_names, threshold_C=threshold, default_C=default_C
+        )
 
     texts = tokenize_splits(config, directory, dataset, only)
     return TaskData(
@@ -176,6 +180,13 @@ def label_set_data(
         make_scorer=make_scorer,
         extra=texts.extra,
     )
+
+
+def thresholds_by_name(directory, class_names: Sequence[str]) -> list[float]:
+    """Return the threshold that the model of a directory has for each label, else the default."""
+    saved = extra_if_ours(directory).get(THRESHOLDS, ())
+    by_name = dict(zip(class_names_of(directory) or (), saved))
+    return [by_name.get(name, DEFAULT_THRESHOLD) for name in class_names]
 
 
 def number_data(config, directory, only: Sequence[str]) -> TaskData:

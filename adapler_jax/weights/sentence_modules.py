@@ -25,6 +25,9 @@ from adapler_jax.weights.files import read_safetensors, read_torch
 MODULES_FILE = "modules.json"
 PROMPTS_FILE = "config_sentence_transformers.json"
 PROMPTS, DEFAULT_PROMPT = "prompts", "default_prompt_name"  # in this file, and in `Saved.extra`
+SIMILARITY, COSINE, DOT = "similarity_fn_name", "cosine", "dot"
+SIMILARITIES = (COSINE, DOT)
+SETTINGS = (PROMPTS, DEFAULT_PROMPT, SIMILARITY)  # of a model, in `Saved.extra`
 LENGTH_FILES = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "xlm-roberta")
@@ -56,7 +59,7 @@ class SentenceModules(NamedTuple):
     head: Head
     max_length: int | None  # token slots; None where the folder does not say
     dense: Path | None  # folder of the dense layer
-    extra: dict[str, Any]  # PROMPTS and DEFAULT_PROMPT, where there are any
+    extra: dict[str, Any]  # PROMPTS, DEFAULT_PROMPT and SIMILARITY, where there are any
 
 
 def is_sentence_folder(directory: Path) -> bool:
@@ -131,7 +134,8 @@ def _module_folders(path: Path) -> dict[str, Path]:
             )
         folders[match[1]] = path.parent / inner
     if list(folders)[:2] != list(ORDER[:2]):
-        raise ValueError(f"{path} has {', '.join(folders)}; expected a Transformer and a Pooling")
+        found = ", ".join(folders) or "no modules"
+        raise ValueError(f"{path} has {found}; expected a Transformer and a Pooling")
     if folders["Transformer"] != path.parent:
         raise ValueError(
             f"{path} has the encoder in {folders['Transformer']}; move its files into {path.parent}"
@@ -219,8 +223,10 @@ def _is_lower_case(directory: Path) -> bool:
 def _read_prompts(directory: Path) -> dict[str, Any]:
     """Return the texts that are put before a text by their names, and the default one's name.
 
+    A similarity other than the cosine is added.
+
     Raises:
-      ValueError: they are no texts, or the default one does not exist.
+      ValueError: they are no texts, the default one does not exist, or a similarity is unknown.
     """
     path = directory / PROMPTS_FILE
     raw = read_json(path) if path.is_file() else {}
@@ -229,7 +235,15 @@ def _read_prompts(directory: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {PROMPTS} is {shown(prompts)}; expected an object of texts")
     if default is not None and default not in prompts:
         raise ValueError(f"{path}: {DEFAULT_PROMPT} is {shown(default)}, which {PROMPTS} lacks")
-    extra: dict[str, Any] = {PROMPTS: prompts} if any(prompts.values()) else {}
+    extra: dict[str, Any] = {PROMPTS: prompts} if prompts else {}
+    function = raw.get(SIMILARITY) or COSINE
+    if function not in SIMILARITIES:
+        raise ValueError(
+            f"{path}: {SIMILARITY} is {shown(function)}; this library computes "
+            f"{' and '.join(SIMILARITIES)}"
+        )
+    if function != COSINE:
+        extra[SIMILARITY] = function
     return extra | ({} if default is None else {PROMPTS: prompts, DEFAULT_PROMPT: default})
 
 
@@ -313,7 +327,8 @@ def write_modules(
     _write_json(folder / LENGTH_FILES[0], {"max_seq_length": max_length, "do_lower_case": False})
     prompts = {name: extra.get(name) for name in (PROMPTS, DEFAULT_PROMPT)}
     prompts[PROMPTS] = prompts[PROMPTS] or {}
-    _write_json(folder / PROMPTS_FILE, prompts | {"similarity_fn_name": "cosine"})
+    function = {SIMILARITY: extra.get(SIMILARITY, COSINE)}
+    _write_json(folder / PROMPTS_FILE, prompts | function)
 
 
 def _write_json(path: Path, contents) -> None:

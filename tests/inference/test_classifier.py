@@ -212,7 +212,7 @@ def test_pairs_have_words_of_both_texts(classifier):
     ],
 )
 def test_anything_but_a_list_of_texts_is_rejected(classifier, texts):
-    with pytest.raises(TypeError, match=r"expected all strings|takes a list of texts"):
+    with pytest.raises(TypeError, match=r"expected all strings|expected a list of texts"):
         classifier.predict(texts)
 
 

@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from adapler_jax.evaluation.certificate import Promise
 from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, regression
 from adapler_jax.inference.calibration import CALIBRATION_FILE, read_calibration
 from adapler_jax.inference.reranker import Reranker
+from adapler_jax.weights.save import save_model
 from benchmarks.compilations import compilations
 from tests import tiny
 from tests.inference.calibrated import BUDGETS, WORDS
@@ -221,3 +224,48 @@ def test_models_of_other_heads_are_named_before_texts_are_divided(tmp_path):
     directory = save(tmp_path / "labels", MULTI_LABEL, 3, class_names=("a", "b", "c"))
     with pytest.raises(ValueError, match="a classifier.* MultiLabelClassifier"):
         calibrate_model(directory, ["a film"])
+
+
+def test_a_certificate_is_of_cut_pairs(reranker):
+    options = {"certified": True, "long_documents": "best_window"}
+    with pytest.raises(ValueError, match="the certificate is of cut pairs: take 'truncate'"):
+        reranker.predict(PAIRS, **options)
+    with pytest.raises(ValueError, match="the certificate is of cut pairs: take 'truncate'"):
+        reranker.rank(QUERY, DOCUMENTS, **options)
+
+
+@pytest.mark.parametrize("budget", ["abc", True, [[0.6] * 6], None, float("nan")])
+def test_a_budget_that_is_no_number_is_named(reranker, budget):
+    if budget is None:
+        with pytest.raises(ValueError, match="speedup is '2'; expected a number"):
+            reranker.predict(PAIRS, speedup="2")
+        return
+    with pytest.raises(ValueError, match="budget is .*; expected .* to 1, the share of tokens"):
+        reranker.predict(PAIRS, budget=budget)
+
+
+def test_a_model_of_equal_scores_is_not_calibrated(tmp_path):
+    directory = save(tmp_path / "model", regression())
+    saved = adapler_jax.load_model(directory)
+    head = jax.tree.map(jnp.zeros_like, saved.params["head"])
+    constant = save_model(
+        tmp_path / "constant",
+        saved.params | {"head": head},
+        saved.config,
+        head=saved.head,
+        pruner_name="adapler",
+        max_length=16,
+        tokenizer=directory,
+    )
+    with pytest.raises(ValueError, match="gives all of .* pairs the score 0, so there is no order"):
+        calibrate_model(constant, make_pairs(), budgets=BUDGETS, log=lambda note: None)
+
+
+def test_queries_of_one_document_prove_nothing(tmp_path):
+    directory = save(tmp_path / "model", regression())
+    rng = np.random.default_rng(1)
+    pairs = {(" ".join(rng.choice(WORDS, 4)), " ".join(rng.choice(WORDS, 5))) for _ in range(150)}
+    found = calibrate_model(directory, sorted(pairs), budgets=BUDGETS, log=lambda note: None)
+    assert found.queries["num_evidence"] == 0 and found.queries["num_queries"] > 80
+    assert all(-1 <= row["kendall_tau"] <= 1 for row in found.rows)
+    assert not any("top10_overlap" in row or "alike_queries" in row for row in found.rows)

@@ -105,15 +105,13 @@ def test_one_wrong_entry_is_named_by_index_and_type(entry, kind):
 @pytest.mark.parametrize("texts", ["a", b"a", {"text": "a"}, {"a", "b"}, None, 3, np.array("a")])
 def test_an_unordered_collection_or_one_text_is_no_list(texts):
     with pytest.raises(
-        TypeError, match=r"predict takes a list of texts, not .*; write predict\(\[text\]\)"
+        TypeError, match=r"expected a list of texts, not .*; write \[text\] for a single one"
     ):
         split_pairs(texts)
 
 
 def test_a_table_is_rejected_before_its_column_names_are_classified():
-    with pytest.raises(
-        TypeError, match=r"not a table; give a column of it, as predict\(table\['text'\]\)"
-    ):
+    with pytest.raises(TypeError, match=r"not a table; give a column of it, as table\['text'\]"):
         split_pairs(Table())
 
 

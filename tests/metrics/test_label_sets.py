@@ -45,6 +45,8 @@ def test_each_label_gets_the_threshold_of_its_best_f1():
     label_EC = np.stack([prob_E > 0.3, prob_E > 0.8, prob_E > 9, prob_E < 0.4], axis=1)
     threshold_C = choose_label_thresholds(prob_EC, label_EC)
     assert threshold_C[1:3].tolist() == [0.5, 0.5]  # 4 texts, and none: too few to choose on
+    kept_C = choose_label_thresholds(prob_EC, label_EC, np.array([0.1, 0.2, 0.3, 0.4]))
+    assert kept_C.tolist() == [threshold_C[0], 0.2, 0.3, threshold_C[3]]
     decided_EC = decide_labels(prob_EC, threshold_C)
     np.testing.assert_array_equal(decided_EC[:, [0, 3]], label_EC[:, [0, 3]])
 

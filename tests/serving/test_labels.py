@@ -6,6 +6,7 @@ import json
 import pyarrow.parquet
 import pytest
 
+from adapler_jax.data.classification.label_sets import split_labels
 from adapler_jax.inference.multi_label import MultiLabelClassifier
 from adapler_jax.serving.bulk import PredictRequest, predict_file
 from adapler_jax.serving.highlight import highlight_predictions
@@ -80,3 +81,12 @@ def test_options_of_other_models_are_named(model, source, tmp_path, settings, me
     )
     with pytest.raises(ValueError, match=message):
         predict_file(request)
+
+
+def test_a_label_with_a_comma_can_be_read_back(source, tmp_path):
+    names = ("sport", "world, war", "food")
+    model = save_labels(tmp_path / "commas", class_names=names)
+    output = predict(model, source, tmp_path / "out.csv", threshold=0.0)
+    with output.open(newline="") as file:
+        cells = [row["labels"] for row in csv.DictReader(file)]
+    assert split_labels(cells, ",", where="rows") == [names] * len(TEXTS)

@@ -189,3 +189,17 @@ def test_a_plain_encoder_needs_a_pooling(folder, tmp_path):
     classes = save_tiny(tmp_path / "classes", "keep_all", head=CLASSIFICATION)
     with pytest.raises(ValueError, match="the head 'classification', which gives no vectors"):
         Embedder.load(classes)
+
+
+def test_prompts_and_similarity_of_a_folder_are_kept(tmp_path):
+    head = embedding(normalizes=False)
+    folder = make_foreign(save_tiny(tmp_path / "model", "keep_all", head=head, max_length=12))
+    settings = folder / "config_sentence_transformers.json"
+    change(settings, prompts={"query": "", "document": "w1 "}, similarity_fn_name="dot")
+    found = Embedder.load(folder)
+    np.testing.assert_array_equal(found.encode(TEXTS, prompt_name="query"), found.encode(TEXTS))
+    vectors = found.encode(TEXTS[:2])
+    np.testing.assert_allclose(found.similarity(vectors, vectors), vectors @ vectors.T, rtol=1e-6)
+    change(settings, similarity_fn_name="euclidean")
+    with pytest.raises(ValueError, match="similarity_fn_name is 'euclidean'; .* cosine and dot"):
+        Embedder.load(folder)

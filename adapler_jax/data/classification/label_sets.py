@@ -7,6 +7,7 @@ Shape letters:
 
 import ast
 import json
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -19,6 +20,8 @@ from adapler_jax.io.messages import explain_unknown, list_names, shown
 
 SEPARATOR = ","  # between the names of a text
 MIN_NAMES = 2
+BRACKETS = "[({"  # first characters of a list, a tuple or a set
+ADJACENT_TEXTS = re.compile(r"""['"]\s+['"]""")
 LIST_TYPES = (list, tuple, set, frozenset, np.ndarray)
 
 LabelSet = tuple[str, ...] | None  # None: a text whose labels nobody wrote down
@@ -42,13 +45,17 @@ def read_label_sets(task: Task, table: Table, separator: str) -> Table:
         return join_columns(table, task.label_columns, field)
     if field not in table.columns:
         return table  # whose lack is reported with other missing columns
-    sets = split_labels(table.columns[field], separator, where=table.where)
+    labels = table.columns[field]
+    if all(is_missing(label) for label in labels):
+        sets: list[LabelSet] = [None] * len(labels)  # of a test split that is not published
+    else:
+        sets = split_labels(labels, separator, where=table.where)
     return table.replace(columns={**table.columns, field: sets})
 
 
 def any_labels(sets: Sequence[LabelSet]) -> bool:
-    """Return whether a text has a label."""
-    return any(sets)
+    """Return whether the labels of a text are known; a text may have none of them."""
+    return any(labels is not None for labels in sets)
 
 
 def join_columns(table: Table, columns: Sequence[str], field: str) -> Table:
@@ -111,6 +118,10 @@ def split_labels(labels: Sequence, separator: str, *, where: str) -> list[LabelS
     Raises:
       ValueError: an entry is none of these; the row, counted from 1, is named.
     """
+    if not isinstance(separator, str) or not separator:
+        raise ValueError(
+            f"config.data.label_separator is {shown(separator)}; expected a text, as ','"
+        )
     return [_split(label, separator, f"{where}: row {row}") for row, label in enumerate(labels, 1)]
 
 
@@ -118,25 +129,45 @@ def _split(label, separator: str, location: str) -> LabelSet:
     """Return the label names of one text."""
     if isinstance(label, str):
         text = label.strip()
-        names = _json_list(text, location) if text.startswith("[") else text.split(separator)
+        names = _listed_names(text, location)
+        if names is None:
+            names = text.split(separator)
         return _unique(names, location) if text else ()
     if isinstance(label, LIST_TYPES):
         return _unique(label, location)
     return None if is_missing(label) else _unique([label], location)
 
 
-def _json_list(text: str, location: str) -> list:
-    """Return the list that a text spells in JSON, or in Python."""
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return parse(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-    raise ValueError(f"{location} has the labels {shown(text)}; expected a list in JSON")
+def _listed_names(text: str, location: str) -> Iterable | None:
+    """Return the names in a text that spells a list, in JSON or in Python; None for other texts.
+
+    Raises:
+      ValueError: a text with a square bracket first is no list.
+    """
+    if not text or text[0] not in BRACKETS:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        names = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        names = None
+    # Python joins texts without a comma between them, as NumPy prints them.
+    if isinstance(names, LIST_TYPES) and not ADJACENT_TEXTS.search(text):
+        return names
+    if text[0] != "[":
+        return None
+    raise ValueError(
+        f'{location} has the labels {shown(text)}; expected a list in JSON, as ["sport", "health"]'
+    )
 
 
 def _unique(names: Iterable, location: str) -> tuple[str, ...]:
     """Return different names as texts, in their order."""
+    names = list(names)
+    _check_names(names, location)
     found: dict[str, None] = {}
     for name in names:
         value = _plain(name)
@@ -148,6 +179,17 @@ def _unique(names: Iterable, location: str) -> tuple[str, ...]:
             )
         found[str(value).strip()] = None
     return tuple(found)
+
+
+def _check_names(names: list, location: str) -> None:
+    """Raise ValueError for a list with a truth value for each label in place of names."""
+    texts = [str(name).strip() for name in names]
+    is_binary = len(set(texts)) < len(texts) and set(texts) <= {"0", "1"}
+    if is_binary or any(isinstance(name, bool | np.bool_) for name in names):
+        raise ValueError(
+            f"{location} has the labels {shown(names)}, a truth value for each label; give the "
+            "names of a text's labels, or a column for each label in config.data.columns.label"
+        )
 
 
 def names_seen(sets: Sequence[LabelSet], *, where: str) -> tuple[str, ...]:
@@ -172,15 +214,18 @@ def encode_label_sets(
     """Return 1 for the labels of each text and 0 for others, int32 [E, C].
 
     Args:
-      sets: names of each text, or numbers of classes where no class has the number as its name.
+      sets: names of each text. Where no label of all texts is a name, and no name is a number, they
+        are numbers of classes.
       class_names: of the C labels.
       where: the file or split, for the message.
 
     Raises:
       ValueError: a text has another label, or its labels are missing; the row is named.
     """
-    number_of = {str(number): number for number in range(len(class_names))}
-    number_of |= {name: number for number, name in enumerate(class_names)}
+    number_of = {name: number for number, name in enumerate(class_names)}
+    has_names = any(name in number_of for labels in sets for name in labels or ())
+    if not has_names and not any(name.isdecimal() for name in class_names):
+        number_of = {str(number): number for number in range(len(class_names))}
     is_label_EC = np.zeros((len(sets), len(class_names)), np.int32)
     for row, labels in enumerate(sets):
         if labels is None:

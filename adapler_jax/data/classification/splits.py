@@ -21,7 +21,7 @@ def first_occurrences(texts: Sequence[str], text_pairs: Sequence[str] | None = N
 
 
 def holdout_rows(
-    num_rows: int, sizes: Mapping[str, int | float], *, seed: int
+    num_rows: int, sizes: Mapping[str, int | float], *, seed: int, unit: str = "training rows"
 ) -> dict[str, np.ndarray]:
     """Take splits from the start of the shuffled training rows.
 
@@ -29,6 +29,7 @@ def holdout_rows(
       num_rows: rows to split.
       sizes: size of each new split in order: a count, or a fraction of the rows in (0, 1).
       seed: the order of the shuffle depends on the seed and on num_rows only.
+      unit: noun for the rows, in messages.
 
     Returns:
       Row numbers by split, each sorted; the remaining rows are `train`.
@@ -37,7 +38,7 @@ def holdout_rows(
       ValueError: a size is neither count nor fraction, or no rows would be left to train on.
     """
     order = np.random.default_rng([seed, _SPLIT_STREAM]).permutation(num_rows)
-    counts = _counts(sizes, num_rows)
+    counts = _counts(sizes, num_rows, unit=unit)
     ends = np.cumsum([0, *counts.values()])
     parts = {
         name: np.sort(order[start:end]) for name, start, end in zip(counts, ends[:-1], ends[1:])
@@ -94,7 +95,7 @@ def grouped_holdout_rows(
     if len(number_of) == len(texts):
         return holdout_rows(len(texts), sizes, seed=seed)
     fractions = {name: count / len(texts) for name, count in _counts(sizes, len(texts)).items()}
-    parts = holdout_rows(len(number_of), fractions, seed=seed)
+    parts = holdout_rows(len(number_of), fractions, seed=seed, unit="first texts of training pairs")
     return {name: np.flatnonzero(np.isin(groups, numbers)) for name, numbers in parts.items()}
 
 
@@ -115,13 +116,15 @@ def subset(num_rows: int, subset_size: int, *, seed: int) -> np.ndarray:
     return np.sort(order[:subset_size])
 
 
-def _counts(sizes: Mapping[str, int | float], num_rows: int) -> dict[str, int]:
+def _counts(
+    sizes: Mapping[str, int | float], num_rows: int, *, unit: str = "training rows"
+) -> dict[str, int]:
     """Turn the sizes of splits into counts that leave rows to train on."""
     counts = {name: _count(name, size, num_rows) for name, size in sizes.items()}
     if sum(counts.values()) >= num_rows:
         requested = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise ValueError(
-            f"{num_rows} training rows cannot give {requested} and leave rows to train on; set "
+            f"{num_rows} {unit} cannot give {requested} and leave rows to train on; set "
             "smaller sizes in config.data.split_fractions, or give these splits by "
             "config.data.sources"
         )

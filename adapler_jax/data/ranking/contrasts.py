@@ -1,6 +1,7 @@
 """Make pairs with numbers of rows that have a query, relevant documents, and others."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,48 +15,72 @@ RELEVANT, OTHER = 1.0, 0.0  # numbers of the pairs
 def expand_contrasts(
     table: Table, query: str, positive: str, negative: str, *, names: Sequence[str]
 ) -> Table:
-    """Return a table with a row for each document of each row: its query, its text, its number.
+    """Return a table with a row for each query and document: their texts and their number.
+
+    A document that is relevant in one row and not in another is relevant.
 
     Args:
       table: with the columns.
       query: column of the queries.
-      positive: column of relevant documents, a text or a list of texts.
-      negative: column of others, a text or a list of texts; missing for none.
+      positive: column of relevant documents, a text or a list of texts; in CSV a list in JSON.
+      negative: column of others, as `positive`; missing for none.
       names: of the new columns of queries, documents and numbers.
 
     Raises:
-      ValueError: a column is missing, or a document is no text.
+      ValueError: a column is missing, or a query or a document is no text.
     """
-    queries = table.column(query, role="text")
+    number_of: dict[str, dict[str, float]] = {}  # by query and document
+    for column, role, number in ((negative, "negative", OTHER), (positive, "positive", RELEVANT)):
+        queries, documents = table.column(query, role="text"), table.column(column, role=role)
+        for text, found in _documents(queries, documents, (query, column), table.where):
+            number_of.setdefault(text, {}).update(dict.fromkeys(found, number))
     pairs = [
         (text, document, number)
-        for column, role, number in (
-            (positive, "positive", RELEVANT),
-            (negative, "negative", OTHER),
-        )
-        for text, documents in _documents(queries, table.column(column, role=role), column, table)
-        for document in documents
+        for text, numbers in number_of.items()
+        for document, number in numbers.items()
     ]
-    order = {text: row for row, text in reversed(list(enumerate(queries)))}
-    pairs.sort(key=lambda pair: order[pair[0]])  # the documents of a query follow one another
     columns = zip(*pairs) if pairs else ((), (), ())
-    found = (*table.found, *(name for name in names if name not in table.found))
-    return table.replace(columns=dict(zip(names, map(list, columns))), found=found)
+    all_names = (*table.found, *(name for name in names if name not in table.found))
+    return table.replace(columns=dict(zip(names, map(list, columns))), found=all_names)
 
 
-def _documents(queries: Sequence, column: Sequence, name: str, table: Table):
+def _documents(
+    queries: Sequence, column: Sequence, names: tuple[str, str], where: str
+) -> Iterator[tuple[str, list[str]]]:
     """Yield each query with the list of its documents.
 
+    Args:
+      queries: a text a row.
+      column: a text a row, a list of texts, or a text that spells one in JSON.
+      names: of both columns.
+      where: of the table.
+
     Raises:
-      ValueError: an entry is neither a text nor a list of texts.
+      ValueError: a query is no text, or an entry is neither a text nor a list of texts.
     """
     for row, (query, found) in enumerate(zip(queries, column, strict=True), start=1):
-        is_list = isinstance(found, list | tuple | np.ndarray)
-        documents = list(found) if is_list else [] if is_missing(found) else [found]
-        for document in documents:
-            if not isinstance(document, str):
+        documents = _as_list(found)
+        for name, texts in zip(names, ([query], documents)):
+            wrong = [text for text in texts if not isinstance(text, str)]
+            if wrong:
                 raise ValueError(
-                    f"{table.where}: row {row} has {shown(document)} in column {name!r}; expected "
-                    "a document, or a list of documents"
+                    f"{where}: row {row} has {shown(wrong[0])} in column {name!r}; expected a text"
+                    + (", or a list of texts" if name == names[1] else "")
                 )
         yield query, documents
+
+
+def _as_list(found) -> list:
+    """Return the documents of an entry."""
+    if isinstance(found, list | tuple | np.ndarray):
+        return list(found)
+    if is_missing(found):
+        return []
+    if isinstance(found, str) and found.lstrip().startswith("["):  # of a CSV file
+        try:
+            listed = json.loads(found)
+        except ValueError:
+            listed = None
+        if isinstance(listed, list):
+            return listed
+    return [found]

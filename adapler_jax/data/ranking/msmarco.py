@@ -77,6 +77,8 @@ def _rows(path: pathlib.Path, width: int) -> Iterator[list[str]]:
     """
     with open_source(path) as source:
         for number, line in enumerate(decode_lines(source.open(), str(path)), start=1):
+            if not line.strip():
+                continue
             row = [cell.strip() for cell in line.rstrip("\r\n").split("\t")]
             if len(row) != width:
                 raise ValueError(

@@ -70,7 +70,7 @@ from adapler_jax.types import (
     Params,
 )
 from adapler_jax.weights.save import Saved
-from adapler_jax.weights.sentence_modules import DEFAULT_PROMPT, PROMPTS
+from adapler_jax.weights.sentence_modules import COSINE, DEFAULT_PROMPT, PROMPTS, SIMILARITY
 
 FAMILY = "bert"  # of encoders; RoBERTa and DistilBERT are of it once they are loaded
 BATCH_AXES = ("batch", "sequence")
@@ -225,6 +225,7 @@ def _settings(saved: Saved, calibration: Calibration | None) -> dict[str, Any]:
         "dim": _num_logits(saved) if saved.head.name == "embedding" else None,
         PROMPTS: saved.extra.get(PROMPTS, {}),
         DEFAULT_PROMPT: saved.extra.get(DEFAULT_PROMPT),
+        SIMILARITY: saved.extra.get(SIMILARITY, COSINE),
         "max_length": max_length_of(saved),
         "num_layers": saved.config.num_layers,
         "threshold": threshold_of(saved, None),

@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.export.onnx.engines import FLOAT32, ONNXRUNTIME, Engine, load_file, run_rows
-from adapler_jax.inference.vectors import TextEncoder
+from adapler_jax.inference.vectors import COSINE, TextEncoder
 from adapler_jax.inference.words import Tokens
 
 
@@ -28,6 +28,7 @@ class Embedder(TextEncoder):
     truncation_side: str  # that loses the tokens of long texts
     prompts: Mapping[str, str]  # by name
     default_prompt_name: str | None
+    similarity_fn_name: str = COSINE
     normalizes: bool = False  # the file does so itself
 
     @classmethod
@@ -59,6 +60,7 @@ class Embedder(TextEncoder):
             truncation_side=found.truncation_side,
             prompts=found.settings["prompts"],
             default_prompt_name=found.settings["default_prompt_name"],
+            similarity_fn_name=found.settings.get("similarity_fn_name", COSINE),
         )
 
     def vectors(self, rows: Sequence[Tokens], batch_size: int) -> np.ndarray:

@@ -56,6 +56,25 @@ def test_names_have_a_separator_between_them(tmp_path, separator):
     check(load(write(tmp_path / "train.jsonl", labels), label_separator=separator))
 
 
+@pytest.mark.parametrize("spelled", ["{'sport', 'war'}", "('war', 'sport')", '["sport","war"]'])
+def test_python_s_forms_of_a_list_are_lists(spelled):
+    (found,) = split_labels([spelled], ",", where="rows")
+    assert set(found) == {"sport", "war"}
+    assert split_labels(["(old) news,war"], ",", where="rows") == [("(old) news", "war")]
+
+
+def test_a_number_is_no_class_where_classes_have_names_or_numbers(tmp_path):
+    for names, label in ((("a", "b"), "0"), (("1", "2"), "0")):
+        train = write(tmp_path / "train.jsonl", [[names[0]], [names[1]], [label]])
+        with pytest.raises(ValueError, match="row 3 has the label '0', which is none of the 2"):
+            load(train, class_names=names)
+
+
+def test_a_separator_is_a_text(tmp_path):
+    with pytest.raises(ValueError, match="config.data.label_separator is ''; expected a text"):
+        load(write(tmp_path / "train.jsonl", ["a", "b"]), label_separator="")
+
+
 def test_a_text_that_spells_a_list_is_a_list(tmp_path):
     check(load(write(tmp_path / "train.jsonl", [json.dumps(names) for names in SETS])))
     check(load(write(tmp_path / "train.jsonl", [str(names) for names in SETS])))
@@ -99,6 +118,10 @@ def test_numbered_labels_are_sorted_by_size(tmp_path):
         ([0.5], "row 2 has 0.5 among its labels"),
         ("[a", "row 2 has the labels .*; expected a list in JSON"),
         ({}, "row 2 has {} among its labels"),
+        ([1, 0, 1], "row 2 has the labels .*, a truth value for each label; give the names"),
+        ("0,0,1", "row 2 has the labels .*, a truth value for each label"),
+        ([True, False], "row 2 has the labels .*, a truth value for each label"),
+        ("['sport' 'health']", "row 2 has the labels .*; expected a list in JSON"),
         (float("nan"), None),
         (None, None),
     ],
@@ -150,9 +173,12 @@ def test_other_tasks_name_the_task_of_several_labels(tmp_path):
 
 def test_a_split_without_any_label_is_left_out(tmp_path):
     train = write(tmp_path / "train.jsonl", SETS)
-    test = write(tmp_path / "test.jsonl", [[], None, ""])
+    test = write(tmp_path / "test.jsonl", [None, None, ""])
     found = load_task("custom_multi_label", sources={"train": train, "test": test})
     assert "test" not in found.splits and any("has no labels" in note for note in found.notes)
+    empty = write(tmp_path / "test.jsonl", [[], []])
+    found = load_task("custom_multi_label", sources={"train": train, "test": empty})
+    assert found.split("test").labels.tolist() == [[0, 0, 0]] * 2
 
 
 def test_the_summary_counts_labels(tmp_path):

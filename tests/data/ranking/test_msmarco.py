@@ -13,7 +13,7 @@ from adapler_jax.data.ranking.msmarco import read_msmarco, read_triples
 def _folder(tmp_path):
     """A small copy of the published files."""
     (tmp_path / "collection.tsv").write_text('0\tA "quoted wing\n1\tplate\n2\tflow\n')
-    (tmp_path / "queries.dev.tsv").write_text("10\twhat is lift\n11\tno judgement\n")
+    (tmp_path / "queries.dev.tsv").write_text("10\twhat is lift\n11\tno judgement\n\n")
     (tmp_path / "qrels.dev.tsv").write_text("10\t0\t0\t1\n10\t0\t2\t0\n")
     return tmp_path
 
@@ -80,14 +80,24 @@ def load(path, rows, columns):
 def test_relevant_documents_and_others_are_pairs_with_numbers(tmp_path):
     train = load(tmp_path / "train.jsonl", ROWS, CONTRASTS).split("train")
     assert list(zip(*zip(*train.inputs), train.labels.tolist())) == [
-        ("a", "a1", 1.0),
-        ("a", "a4", 1.0),
         ("a", "a2", 0.0),
         ("a", "a3", 0.0),
         ("a", "a5", 0.0),
+        ("a", "a1", 1.0),
+        ("a", "a4", 1.0),
         ("b", "b1", 1.0),
         ("b", "b2", 1.0),
     ]
+
+
+def test_a_document_has_one_number_for_a_query(tmp_path):
+    rows = [
+        {"query": "a", "good": "a1", "bad": "a2"},
+        {"query": "a", "good": "a1", "bad": '["a1", "a3"]'},
+    ]
+    train = load(tmp_path / "train.jsonl", rows, CONTRASTS).split("train")
+    assert dict(zip(train.text_pairs, train.labels.tolist())) == {"a1": 1.0, "a2": 0.0, "a3": 0.0}
+    assert len(train) == 3
 
 
 @pytest.mark.parametrize(
@@ -96,6 +106,7 @@ def test_relevant_documents_and_others_are_pairs_with_numbers(tmp_path):
         (ROWS, {"text": "query", "positive": "good"}, "expected text, positive and negative"),
         (ROWS, CONTRASTS | {"label": "x"}, "expected text, positive and negative, or text, text"),
         (ROWS, CONTRASTS | {"negative": "worse"}, "unknown column 'worse'"),
+        ([{"query": ["a"], "good": "b", "bad": "c"}], CONTRASTS, "row 1 has .* in column 'query'"),
         ([{"query": "a", "good": 3, "bad": "b"}], CONTRASTS, "row 1 has 3 in column 'good'"),
     ],
 )
