@@ -124,8 +124,8 @@ def run_sample(
 def distance(head: Head, logits_EC: np.ndarray, full_EC: np.ndarray) -> float:
     """Return how far a model's answers are from the full model's.
 
-    It is the fraction of texts with another class, the mean difference of labels' probabilities, the
-    mean squared difference of numbers, or 1 minus the mean cosine of vectors.
+    It is the fraction of texts with another class, the mean difference of labels' probabilities,
+    the mean squared difference of numbers, or 1 minus the mean cosine of vectors.
     """
     if head.name == "embedding":
         return 1.0 - float(np.mean(cosines(logits_EC, full_EC)))
