@@ -26,6 +26,18 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{CACHES}/compiled")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
+# Linux allows a process 65,530 memory maps. Each compiled program takes some, and the compiler
+# crashes where there are no more.
+MAPS, MAX_MAPS = pathlib.Path("/proc/self/maps"), 25_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _drop_programs():
+    """Drop the compiled programs of earlier files where a process has many."""
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MAX_MAPS:
+        import jax  # only after the settings above
+
+        jax.clear_caches()
 
 
 def pytest_addoption(parser):

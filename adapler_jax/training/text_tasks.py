@@ -184,8 +184,8 @@ def label_set_data(
 
 def thresholds_by_name(directory, class_names: Sequence[str]) -> list[float]:
     """Return the threshold that the model of a directory has for each label, else the default."""
-    saved = extra_if_ours(directory).get(THRESHOLDS, ())
-    by_name = dict(zip(class_names_of(directory) or (), saved))
+    saved = extra_if_ours(directory).get(THRESHOLDS)
+    by_name = dict(zip(class_names_of(directory) or (), saved)) if saved else {}
     return [by_name.get(name, DEFAULT_THRESHOLD) for name in class_names]
 
 
