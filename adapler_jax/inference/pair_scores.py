@@ -297,7 +297,7 @@ def _checked_documents(query, documents) -> list[str]:
 
 
 def _check_cut(certified: bool, long_documents: str) -> None:
-    """Raise ValueError where a certificate, which is of cut pairs, is asked for windows."""
+    """Raise ValueError for a certified request on windows: the certificate is of cut pairs."""
     if certified and long_documents != TRUNCATE:
         raise ValueError(
             f"certified is given with long_documents={long_documents!r}; the certificate is of cut "

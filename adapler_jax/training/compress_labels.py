@@ -39,7 +39,7 @@ def compress_label_sets(
     full = begin(model, texts, out, options, log)
     write_labelled(parts, out / "texts", functools.partial(_predict_labels, full), log)
     check_texts(parts, out)
-    changes = {"data.metric": "exact_match"} | (options.changes or {})  # as models are compared
+    changes = {"data.metric": "exact_match"} | (options.changes or {})  # the judge's own measure
     rungs = make_rungs(full, parts, out, options._replace(changes=changes), log)
     best = best_rung(rungs, options.speedup)
     log(f"kept: {best.name}")

@@ -1,4 +1,10 @@
-"""Compare ways to a speedup by their agreement with the full model; the first need no training."""
+"""Compare ways to a speedup by their agreement with the full model; the first need no training.
+
+Shape letters:
+
+    E texts
+    I entries of a vector, or 1 for the logit
+"""
 
 import functools
 import pathlib
