@@ -1,5 +1,6 @@
 """Small runs of every method; `copied_run` makes each once for all test processes."""
 
+import json
 import pathlib
 import types
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from adapler_jax.training import phases
+from adapler_jax.training.compress_steps import CompressOptions
 from adapler_jax.weights.save import load_model
 from configs import adapler, distill, ltp, powerbert, trbert
 from tests.tiny import assert_trees_equal
@@ -95,6 +97,39 @@ RUNS = {
         },
     ),
 }
+
+
+# A compression of a minute, which tests of every kind of model start from.
+SMALL = CompressOptions(
+    speedup=1.2,
+    max_length=16,
+    changes={
+        "adapler.num_epochs": 1,
+        "adapler.batch_size": 16,
+        "data.bucket_lengths": (16,),
+        "data.cache_dir": "none",
+    },
+)
+# Fields of a run on files of `write_splits`.
+OWN_FILES = {
+    "data__class_names": (),
+    "data__max_length": 16,
+    "finetune__num_epochs": 4,
+    "adapt__target_speedups": (1.3,),
+}
+
+
+def write_splits(root, make_rows):
+    """Write train, validation and test rows as JSON lines, and return their source.
+
+    Args:
+      root: folder of the files.
+      make_rows: seed -> rows.
+    """
+    for seed, split in enumerate(("train", "validation", "test")):
+        lines = (f"{json.dumps(row)}\n" for row in make_rows(seed))
+        (root / f"{split}.jsonl").write_text("".join(lines))
+    return f"file:{root}"
 
 
 def silent(_):

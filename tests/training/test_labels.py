@@ -8,23 +8,12 @@ import pytest
 from adapler_jax.inference.multi_label import MultiLabelClassifier
 from adapler_jax.metrics.label_sets import THRESHOLDS
 from adapler_jax.training.compress import compress
-from adapler_jax.training.compress_steps import CompressOptions
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.run import run_all
 from adapler_jax.weights.save import load_model
-from tests.training.runs import silent
+from tests.training.runs import OWN_FILES, SMALL, silent, write_splits
 
 pytestmark = pytest.mark.long
-OPTIONS = CompressOptions(
-    speedup=1.2,
-    max_length=16,
-    changes={
-        "adapler.num_epochs": 1,
-        "adapler.batch_size": 16,
-        "data.bucket_lengths": (16,),
-        "data.cache_dir": "none",
-    },
-)
 LABELS = {"good": "nice", "bad": "poor"}  # the word that a label is read from
 
 
@@ -41,29 +30,22 @@ def make_texts(num_texts=200, seed=0):
     return found
 
 
-@pytest.fixture(scope="module", name="files")
-def _files(tmp_path_factory):
-    """A folder of train, validation and test texts."""
-    root = tmp_path_factory.mktemp("texts")
-    for seed, split in enumerate(("train", "validation", "test")):
-        rows = [{"text": text, "label": labels} for text, labels in make_texts(seed=seed)]
-        (root / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    return root
+def make_rows(seed):
+    """Return the rows of a file."""
+    return [{"text": text, "label": labels} for text, labels in make_texts(seed=seed)]
 
 
 @pytest.fixture(scope="module", name="config_of")
-def _config_of(make_config, files):
+def _config_of(make_config, tmp_path_factory):
     """Return a function that builds the config of a run on the texts."""
+    source = write_splits(tmp_path_factory.mktemp("texts"), make_rows)
 
     def build(**changes):
-        fields = {
+        fields = OWN_FILES | {
             "task": "custom_multi_label",
-            "data__source": f"file:{files}",
-            "data__class_names": (),
+            "data__source": source,
             "data__metric": "macro_f1",
-            "data__max_length": 16,
             "finetune__num_epochs": 6,
-            "adapt__target_speedups": (1.3,),
         }
         return make_config(**(fields | changes))
 
@@ -141,7 +123,7 @@ def test_fields_of_other_tasks_are_named(config_of, tmp_path, changes, message):
 def test_a_model_of_labels_is_compressed_by_its_own_labels(workdir, tmp_path):
     given, notes = workdir / "finetune" / "model", []
     texts = [text for text, _ in make_texts(300, seed=5)]
-    assert compress(given, texts, tmp_path, options=OPTIONS, log=notes.append) is None
+    assert compress(given, texts, tmp_path, options=SMALL, log=notes.append) is None
     assert any("equal answers" in note for note in notes)
     full, fast = (MultiLabelClassifier.load(tmp_path / name) for name in ("full", "model"))
     assert full.thresholds == MultiLabelClassifier.load(given).thresholds
@@ -154,9 +136,9 @@ def test_a_model_of_labels_is_compressed_by_its_own_labels(workdir, tmp_path):
     rows = [json.loads(line) for line in lines]
     assert all(set(row["label"]) <= {"nice", "poor"} for row in rows)
     before = (tmp_path / "model" / "model.safetensors").read_bytes()
-    compress(given, texts, tmp_path, options=OPTIONS, log=silent)
+    compress(given, texts, tmp_path, options=SMALL, log=silent)
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
     for name, value in (("labels", ["nice"]), ("protects_query", True)):
-        options = OPTIONS._replace(**{name: value})
+        options = SMALL._replace(**{name: value})
         with pytest.raises(ValueError, match=f"{name} is for classes and scores"):
             compress(given, texts, tmp_path / "other", options=options, log=silent)

@@ -11,26 +11,15 @@ from adapler_jax.evaluation.certificate import Promise
 from adapler_jax.inference.reranker import Reranker
 from adapler_jax.training.compress import compress
 from adapler_jax.training.compress_scores import divide_pairs, hold_back
-from adapler_jax.training.compress_steps import CompressOptions
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.run import run_all
 from adapler_jax.training.text_tasks import number_data
 from adapler_jax.weights.save import load_model
-from tests.training.runs import silent
+from tests.training.runs import OWN_FILES, SMALL, silent, write_splits
 
 pytestmark = pytest.mark.long
 WORDS = np.array(["a", "film", "films", "."])
 COLUMNS = {"text": "query", "text_pair": "document", "label": "relevance"}
-OPTIONS = CompressOptions(
-    speedup=1.2,
-    max_length=16,
-    changes={
-        "adapler.num_epochs": 1,
-        "adapler.batch_size": 16,
-        "data.bucket_lengths": (16,),
-        "data.cache_dir": "none",
-    },
-)
 
 
 def make_pairs(num_queries=24, num_documents=12, seed=3):
@@ -52,31 +41,23 @@ def many_pairs():
     return [row[:2] for row in make_pairs(num_queries=40, num_documents=20)]
 
 
-@pytest.fixture(scope="module", name="files")
-def _files(tmp_path_factory):
-    """A folder of train, validation and test pairs."""
-    root = tmp_path_factory.mktemp("pairs")
-    for seed, split in enumerate(("train", "validation", "test")):
-        rows = [dict(zip(COLUMNS.values(), row)) for row in make_pairs(seed=seed)]
-        (root / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    return root
+def make_rows(seed):
+    """Return the rows of a file."""
+    return [dict(zip(COLUMNS.values(), row)) for row in make_pairs(seed=seed)]
 
 
 @pytest.fixture(scope="module", name="config_of")
-def _config_of(make_config, files):
+def _config_of(make_config, tmp_path_factory):
     """Return a function that builds the config of a run on the pairs."""
+    source = write_splits(tmp_path_factory.mktemp("pairs"), make_rows)
 
     def build(**changes):
-        fields = {
+        fields = OWN_FILES | {
             "task": "custom_scores",
-            "data__source": f"file:{files}",
+            "data__source": source,
             "data__columns": COLUMNS,
-            "data__class_names": (),
             "data__activation": "sigmoid",
             "data__metric": "ndcg@10",
-            "data__max_length": 16,
-            "finetune__num_epochs": 4,
-            "adapt__target_speedups": (1.3,),
         }
         return make_config(**(fields | changes))
 
@@ -176,7 +157,7 @@ def test_numbers_outside_of_a_sigmoid_are_named(config_of, given, tmp_path):
 def _compressed(given, tmp_path_factory):
     """The directory of a compression with a promise, its calibration and its notes."""
     out, notes = tmp_path_factory.mktemp("compressed") / "out", []
-    options = OPTIONS._replace(promise=Promise(0.3, min_shared=8))
+    options = SMALL._replace(promise=Promise(0.3, min_shared=8))
     found = compress(given, many_pairs(), out, options=options, log=notes.append)
     return out, found, notes
 
@@ -192,11 +173,11 @@ def test_a_reranker_is_made_faster_by_its_own_scores(given, compressed):
     expected = full.predict([(row["text"], row["text_pair"]) for row in rows])
     np.testing.assert_allclose([row["label"] for row in rows], expected, atol=1e-6)
     again = []
-    options = OPTIONS._replace(promise=Promise(0.3, min_shared=8))
+    options = SMALL._replace(promise=Promise(0.3, min_shared=8))
     assert compress(given, many_pairs(), out, options=options, log=again.append) == calibration
     assert not any(note.startswith("predicting ") for note in again)
     with pytest.raises(ValueError, match="has work on other texts"):
-        compress(given, many_pairs()[:-40], out, options=OPTIONS, log=silent)
+        compress(given, many_pairs()[:-40], out, options=SMALL, log=silent)
 
 
 def test_a_promise_is_about_queries_that_nothing_was_trained_on(compressed):
@@ -226,7 +207,7 @@ def test_more_pairs_of_a_judged_or_held_back_query_are_left_out(given, tmp_path)
     parts = divide_pairs(rest)
     found = parts["validation"], held_back, parts["train"]
     more = [(queries[0][0], f"a good film of note {n}") for n, queries in enumerate(found)]
-    options = OPTIONS._replace(more_texts=more, train=False, speedup=1.05)
+    options = SMALL._replace(more_texts=more, train=False, speedup=1.05)
     compress(given, iter(many_pairs()), tmp_path / "out", options=options, log=silent)
     lines = (tmp_path / "out" / "texts" / "train.jsonl").read_text().splitlines()
     trained = [(row["text"], row["text_pair"]) for row in map(json.loads, lines)]
@@ -260,36 +241,48 @@ def test_a_query_is_trained_on_or_compares_models():
 @pytest.mark.parametrize(
     ("pairs", "options", "message"),
     [
-        (["a text"] * 200, OPTIONS, "text 0 is 'a text'; expected pairs .*--column=query"),
-        ([("a", "b")] * 200 + [("a", None)], OPTIONS, r"text 200 is \('a', None\)"),
-        ([("a", str(number)) for number in range(333)], OPTIONS, "333 different pairs; .* 334"),
-        ([("a", str(number)) for number in range(334)], OPTIONS, "the pairs have 1 queries, and 1"),
+        (
+            ["a text"] * 200,
+            SMALL,
+            "text 0 is 'a text'; expected pairs .*--column=query",
+        ),
+        ([("a", "b")] * 200 + [("a", None)], SMALL, r"text 200 is \('a', None\)"),
+        (
+            [("a", str(number)) for number in range(333)],
+            SMALL,
+            "333 different pairs; .* 334",
+        ),
+        (
+            [("a", str(number)) for number in range(334)],
+            SMALL,
+            "the pairs have 1 queries, and 1",
+        ),
         (
             [(str(n % 5), str(n)) for n in range(400)],
-            OPTIONS,
+            SMALL,
             "the pairs of 30% of the queries, which calibrate, are 80 different ones; .* 100",
         ),
         (
             [(str(n % 5), str(n)) for n in range(600)],
-            OPTIONS,
+            SMALL,
             "which calibrate, have 1 queries, and 0 of them with 0 pairs are set apart",
         ),
         (
             [(f"{n % 40}", str(n)) for n in range(800)],
-            OPTIONS._replace(promise=Promise(0.05)),
+            SMALL._replace(promise=Promise(0.05)),
             "10 queries of 12 documents or more .* at least 59, so give 246 such queries: 24%",
         ),
         (
             [(f"{n % 40}", str(n)) for n in range(800)],
-            OPTIONS._replace(promise=Promise(0.3, needs_labels=True)),
+            SMALL._replace(promise=Promise(0.3, needs_labels=True)),
             "leave out --label and --max_drop",
         ),
         (
             [("a", "b")],
-            OPTIONS._replace(latency=object()),
+            SMALL._replace(latency=object()),
             "latency is for classifiers, and the model is a reranker",
         ),
-        ([("a", "b")], OPTIONS._replace(labels=["x"]), "labels is for classifiers"),
+        ([("a", "b")], SMALL._replace(labels=["x"]), "labels is for classifiers"),
     ],
 )
 def test_pairs_that_cannot_be_used_are_named(given, tmp_path, pairs, options, message):
