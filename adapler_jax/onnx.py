@@ -15,7 +15,7 @@ Shape letters:
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,9 @@ from adapler_jax.inference.label_sets import Threshold, make_label_prediction, w
 from adapler_jax.inference.pair_scores import PairScorer, Rows
 from adapler_jax.inference.prediction import MultiLabelPrediction, Prediction, make_prediction
 from adapler_jax.inference.speedups import Budget, resolve_exported, spread_budget
-from adapler_jax.inference.texts import check_batch_size, split_pairs
-from adapler_jax.inference.words import Encoded, encode_tokens, encode_words
-from adapler_jax.metrics.classification import check_threshold, decide, softmax
-from adapler_jax.metrics.label_sets import sigmoid
+from adapler_jax.inference.texts import check_batch_size
+from adapler_jax.inference.words import Encoded, encode_tokens, encode_words, read_texts
+from adapler_jax.metrics.classification import check_threshold, decide, sigmoid, softmax
 
 __all__ = ["Classifier", "Embedder", "MultiLabelClassifier", "Reranker"]
 
@@ -127,7 +126,7 @@ class Classifier:
           ValueError: an argument has another value, or the model is not calibrated.
         """
         check_batch_size(batch_size)
-        encoded = tokenize(self, encode_words, texts)
+        encoded = read_texts(self, encode_words, texts)
         found: dict[int, Prediction] = {}
         for row_B, logits_BC, kept_BL in self._run(encoded, batch_size, budget, speedup):
             prob_BC = softmax(logits_BC)
@@ -153,7 +152,7 @@ class Classifier:
     ) -> np.ndarray:
         """Return the probabilities of `predict`, float32 [texts, classes], with less overhead."""
         check_batch_size(batch_size)
-        tokens = tokenize(self, encode_tokens, texts)
+        tokens = read_texts(self, encode_tokens, texts)
         prob_MC = np.zeros((len(tokens), len(self.class_names)), np.float32)
         for row_B, logits_BC, _ in self._run(tokens, batch_size, budget, speedup):
             prob_MC[row_B] = softmax(logits_BC)
@@ -243,7 +242,7 @@ class MultiLabelClassifier:
         """
         check_batch_size(batch_size)
         thresholds = with_thresholds(self.thresholds, threshold, self.class_names)
-        encoded = tokenize(self, encode_words, texts)
+        encoded = read_texts(self, encode_words, texts)
         found: dict[int, MultiLabelPrediction] = {}
         for row_B, logits_BC, kept_BL in run_rows(self.engine, encoded, batch_size):
             prob_BC = sigmoid(logits_BC)
@@ -257,7 +256,7 @@ class MultiLabelClassifier:
     def predict_probs(self, texts, *, batch_size: int = 32) -> np.ndarray:
         """Return the probability of each label, float32 [texts, labels]."""
         check_batch_size(batch_size)
-        tokens = tokenize(self, encode_tokens, texts)
+        tokens = read_texts(self, encode_tokens, texts)
         prob_MC = np.zeros((len(tokens), len(self.class_names)), np.float32)
         for row_B, logits_BC, _ in run_rows(self.engine, tokens, batch_size):
             prob_MC[row_B] = sigmoid(logits_BC)
@@ -277,18 +276,6 @@ def other_class(settings: Mapping[str, Any]) -> str:
     if settings.get("activation") is not None:
         return "load it with Reranker"
     return "load it with Embedder" if settings.get("dim") else "run it by the engine itself"
-
-
-def tokenize(model: Classifier | MultiLabelClassifier, encode: Callable[..., list], texts) -> list:
-    """Tokenize texts or pairs by a function of `inference.words`."""
-    firsts, seconds = split_pairs(texts)
-    return encode(
-        model.tokenizer,
-        firsts,
-        seconds,
-        max_length=model.max_length,
-        truncation_side=model.truncation_side,
-    )
 
 
 def entered_layers(kept_L: np.ndarray, encoded: Encoded, num_layers: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from absl import flags
 
 import adapler_jax
 from adapler_jax.cli.console import run_command
-from adapler_jax.evaluation.task_texts import checked_labels
+from adapler_jax.evaluation.task_texts import READERS, checked_labels
 from adapler_jax.export.jax_export import STAGED_DRIVERS, export_model
 from adapler_jax.export.onnx.settings import ONNX, OPENVINO, WEIGHTS_SUFFIX
 from adapler_jax.inference.engine import AUTO
@@ -30,7 +30,6 @@ from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.save import head_name_of
 
 JAX = "jax"
-UNLABELLED = ("multi_label", "regression")  # heads whose answers are not compared with labels
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
     "model", None, "directory of a saved model", required=True, flag_values=FLAGS
@@ -123,7 +122,7 @@ def main() -> None:
             label_column=_LABEL.value,
             log=print_note,
         )
-        if head_name_of(_MODEL.value) not in UNLABELLED:
+        if head_name_of(_MODEL.value) not in READERS:
             checked_labels(_MODEL.value, data.texts, data.labels)
     for path in _export():
         files = {path, path.with_suffix(WEIGHTS_SUFFIX)} if _FORMAT.value == OPENVINO else {path}

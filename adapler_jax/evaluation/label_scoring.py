@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adapler_jax.evaluation.scoring import check_finite, check_same_texts
 from adapler_jax.heads.multi_label import LABELS
+from adapler_jax.metrics.classification import sigmoid
 from adapler_jax.metrics.differences import number_difference_error
 from adapler_jax.metrics.label_sets import (
     DEFAULT_THRESHOLD,
@@ -20,7 +22,6 @@ from adapler_jax.metrics.label_sets import (
     choose_label_thresholds,
     decide_labels,
     label_scores,
-    sigmoid,
 )
 from adapler_jax.types import Batch
 
@@ -80,13 +81,7 @@ class LabelScorer:
           ValueError: a probability is not a number.
         """
         prob_EC, label_EC, _ = found = self._columns()
-        wrong_E = ~np.isfinite(prob_EC).all(axis=-1)
-        if wrong_E.any():
-            raise ValueError(
-                f"the model gives {np.sum(wrong_E)} of {len(wrong_E)} texts scores that are not "
-                "numbers; its weights are damaged or training diverged: train again with a lower "
-                "learning rate"
-            )
+        check_finite(prob_EC)
         threshold_C = self._thresholds(found)
         predicted_EC = decide_labels(prob_EC, threshold_C)
         scores = {name: metric(predicted_EC, label_EC) for name, metric in METRICS.items()}
@@ -115,8 +110,7 @@ class LabelScorer:
           ValueError: the other model has other examples.
         """
         found, others = self._columns(), other._columns()
-        if not np.array_equal(found.example_id_E, others.example_id_E):
-            raise ValueError("two models have scores of different texts; score the same split")
+        check_same_texts(found.example_id_E, others.example_id_E)
         return number_difference_error(
             METRICS[self._metric], found.label_EC, self._decide(found), other._decide(others)
         )

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.evaluation.scoring import paired_error
+from adapler_jax.evaluation.scoring import check_finite, check_same_texts, paired_error
 from adapler_jax.heads.regression import apply_activation
 from adapler_jax.metrics.differences import number_difference_error
 from adapler_jax.metrics.ranking import (
@@ -75,13 +75,7 @@ class NumberScorer:
           ValueError: a number is not finite, or no query has a relevant document.
         """
         logit_E, label_E, id_E = self._columns()
-        wrong_E = ~np.isfinite(logit_E)
-        if wrong_E.any():
-            raise ValueError(
-                f"the model gives {np.sum(wrong_E)} of {len(wrong_E)} texts scores that are not "
-                "numbers; its weights are damaged or training diverged: train again with a lower "
-                "learning rate"
-            )
+        check_finite(logit_E)
         error = float(np.mean((self._numbers(logit_E) - label_E) ** 2))
         if self._metric in CORRELATIONS:
             return {"score": self._correlate(logit_E, label_E), "mse": error}
@@ -133,6 +127,5 @@ class NumberScorer:
         """Return the logits of both models, the labels and the ids, in the order of the ids."""
         logit_E, label_E, id_E = self._columns()
         other_E, _, other_id_E = other._columns()
-        if not np.array_equal(id_E, other_id_E):
-            raise ValueError("two models have scores of different texts; score the same split")
+        check_same_texts(id_E, other_id_E)
         return logit_E, other_E, label_E, id_E

@@ -60,6 +60,23 @@ def saved_threshold(extra: Mapping[str, Any]) -> Any:
     return next((extra[field] for field in fields if extra.get(field) is not None), None)
 
 
+def check_finite(score_E: np.ndarray) -> None:
+    """Raise ValueError where a model gives texts scores that are not numbers, [E] or [E, C]."""
+    wrong_E = ~np.isfinite(score_E).reshape(len(score_E), -1).all(axis=-1)
+    if wrong_E.any():
+        raise ValueError(
+            f"the model gives {np.sum(wrong_E)} of {len(wrong_E)} texts scores that are not "
+            "numbers; its weights are damaged or training diverged: train again with a lower "
+            "learning rate"
+        )
+
+
+def check_same_texts(id_E, other_id_E) -> None:
+    """Raise ValueError unless two models have scores of the same examples, by their sorted ids."""
+    if not np.array_equal(id_E, other_id_E):
+        raise ValueError("two models have scores of different texts; score the same split")
+
+
 class UnlabelledTask:
     """Score nothing: for questions about a part of a split that need no score."""
 
@@ -167,13 +184,7 @@ class ClassScorer:
           ValueError: a logit is not a number, so that no class is predicted.
         """
         columns, predicted_E = self._columns(), self.predicted_E
-        wrong_E = ~np.isfinite(columns.confidence_E)
-        if wrong_E.any():
-            raise ValueError(
-                f"the model gives {np.sum(wrong_E)} of {len(wrong_E)} texts scores that are not "
-                "numbers; its weights are damaged or training diverged: train again with a lower "
-                "learning rate"
-            )
+        check_finite(columns.confidence_E)
         metric = METRICS[metric_name(self._metric, self._num_classes)]
         if self._values is not None:
             score = metric(self._values[predicted_E], self._values[columns.label_E])
@@ -198,8 +209,7 @@ class ClassScorer:
             return paired_error(self.example_scores(), other.example_scores())
         id_E, other_id_E = self._columns().example_id_E, other._columns().example_id_E
         order_E, other_order_E = np.argsort(id_E), np.argsort(other_id_E)
-        if not np.array_equal(id_E[order_E], other_id_E[other_order_E]):
-            raise ValueError("two models have scores of different texts; score the same split")
+        check_same_texts(id_E[order_E], other_id_E[other_order_E])
         return class_difference_error(
             name,
             self.label_E[order_E],
@@ -243,8 +253,7 @@ def paired_error(scores: Mapping[int, float], others: Mapping[int, float]) -> fl
     Raises:
       ValueError: the examples differ.
     """
-    if scores.keys() != others.keys():
-        raise ValueError("two models have scores of different texts; score the same split")
+    check_same_texts(sorted(scores), sorted(others))
     return mean_difference_error([score - others[key] for key, score in scores.items()])
 
 

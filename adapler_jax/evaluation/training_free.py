@@ -18,7 +18,7 @@ from adapler_jax.evaluation.models import lengths_of
 from adapler_jax.evaluation.passes import join_passes, run_batches
 from adapler_jax.evaluation.shares import solve_shares
 from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, Head
-from adapler_jax.metrics.label_sets import sigmoid
+from adapler_jax.metrics.classification import sigmoid
 from adapler_jax.metrics.similarity import cosines
 from adapler_jax.pruning import Pruner, keep_all, make_pruner
 from adapler_jax.pruning.base import for_first_token

@@ -48,7 +48,7 @@ from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.rows import RowRunner, SecondRun
 from adapler_jax.inference.speedups import repeat_budgets
 from adapler_jax.inference.texts import split_pairs
-from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
+from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words, read_texts
 from adapler_jax.metrics.classification import check_threshold, decide, margins
 from adapler_jax.types import Params
 
@@ -296,7 +296,7 @@ class Classifier(Portable):
         Raises:
           TypeError: as in `predict`.
         """
-        return self._tokenize(encode_words, texts)
+        return read_texts(self, encode_words, texts)
 
     def encode_tokens(self, texts: Texts) -> list[Tokens]:
         """Tokenize texts or pairs without their words, for `predict_probs_encoded`.
@@ -304,18 +304,7 @@ class Classifier(Portable):
         Raises:
           TypeError: as in `predict`.
         """
-        return self._tokenize(encode_tokens, texts)
-
-    def _tokenize(self, encode: Callable[..., list[TokensT]], texts: Texts) -> list[TokensT]:
-        """Tokenize texts or pairs by a function of `inference.words`."""
-        firsts, seconds = split_pairs(texts)
-        return encode(
-            self.tokenizer,
-            firsts,
-            seconds,
-            max_length=self.max_length,
-            truncation_side=self.truncation_side,
-        )
+        return read_texts(self, encode_tokens, texts)
 
     def predict_encoded(
         self, encoded: Sequence[Encoded], *, num_rows: int, request: Request | None = None

@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.heads import MULTI_LABEL
-from adapler_jax.inference.classifier import Texts, TokensT
+from adapler_jax.inference.classifier import Texts
 from adapler_jax.inference.engine import EngineOptions
 from adapler_jax.inference.label_sets import (
     Threshold,
@@ -29,9 +29,8 @@ from adapler_jax.inference.model_kind import loader_hint
 from adapler_jax.inference.prediction import MultiLabelPrediction
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.rows import RowRunner
-from adapler_jax.inference.texts import split_pairs
-from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
-from adapler_jax.metrics.label_sets import sigmoid
+from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words, read_texts
+from adapler_jax.metrics.classification import sigmoid
 from adapler_jax.types import Params
 
 
@@ -140,11 +139,11 @@ class MultiLabelClassifier(Portable):
 
     def encode(self, texts: Texts) -> list[Encoded]:
         """Tokenize texts or pairs with their words, for `predict_encoded`."""
-        return self._tokenize(encode_words, texts)
+        return read_texts(self, encode_words, texts)
 
     def encode_tokens(self, texts: Texts) -> list[Tokens]:
         """Tokenize texts or pairs without their words, for `probs_of_tokens`."""
-        return self._tokenize(encode_tokens, texts)
+        return read_texts(self, encode_tokens, texts)
 
     def predict_encoded(
         self,
@@ -179,14 +178,3 @@ class MultiLabelClassifier(Portable):
     def _runner(self) -> RowRunner:
         """Return what runs rows of tokens in batches."""
         return RowRunner(self.run, self.params, self.lengths, self.num_layers, None, sigmoid)
-
-    def _tokenize(self, encode: Callable[..., list[TokensT]], texts: Texts) -> list[TokensT]:
-        """Tokenize texts or pairs by a function of `inference.words`."""
-        firsts, seconds = split_pairs(texts)
-        return encode(
-            self.tokenizer,
-            firsts,
-            seconds,
-            max_length=self.max_length,
-            truncation_side=self.truncation_side,
-        )

@@ -19,6 +19,7 @@ from adapler_jax.inference.long_texts import encode_windows
 from adapler_jax.inference.speedups import Budget, repeat_budgets, spread_budget
 from adapler_jax.inference.texts import PAIR_KEYS, check_batch_size, split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens
+from adapler_jax.metrics.classification import sigmoid
 
 IDENTITY, SIGMOID = "identity", "sigmoid"
 ACTIVATIONS = (IDENTITY, SIGMOID)  # of `heads.regression`
@@ -238,10 +239,7 @@ class PairScorer(abc.ABC):
 
 def activate(logit_M: np.ndarray, activation: str) -> np.ndarray:
     """Return the scores of logits, float32, as `heads.regression.apply_activation` does."""
-    if activation != SIGMOID:
-        return logit_M
-    small_M = np.exp(-np.abs(logit_M))  # never overflows, and keeps the order of low scores
-    return np.where(logit_M < 0, small_M, 1.0) / (1.0 + small_M)
+    return sigmoid(logit_M) if activation == SIGMOID else logit_M
 
 
 def split_given_pairs(pairs) -> tuple[list[str], list[str]]:

@@ -6,8 +6,8 @@ Shape letters:
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -16,7 +16,9 @@ from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization.offsets import align_spans
 from adapler_jax.data.tokenization.pieces import Pieces, encode_all
 from adapler_jax.data.tokenization.text_rows import TextRows, encode_rows
+from adapler_jax.inference.texts import split_pairs
 
+RowT = TypeVar("RowT")
 NO_WORD = -1  # number of the word of special tokens, and of tokens of blanks
 
 
@@ -100,6 +102,38 @@ def encode_tokens(
         Tokens(rows.tokens[row], rows.segments[row].astype(np.int32), rows.is_cut(row))
         for row in range(len(rows.tokens))
     ]
+
+
+class TextReader(Protocol):
+    """A model that reads texts or pairs of texts."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Return the tokenizer."""
+
+    @property
+    def max_length(self) -> int:
+        """Return the token slots of a text."""
+
+    @property
+    def truncation_side(self) -> str:
+        """Return the side that loses the tokens of long texts."""
+
+
+def read_texts(reader: TextReader, encode: Callable[..., list[RowT]], texts) -> list[RowT]:
+    """Tokenize texts or pairs for a model, by `encode_words` or `encode_tokens`.
+
+    Raises:
+      TypeError: texts is no list, or mixes strings and pairs.
+    """
+    firsts, seconds = split_pairs(texts)
+    return encode(
+        reader.tokenizer,
+        firsts,
+        seconds,
+        max_length=reader.max_length,
+        truncation_side=reader.truncation_side,
+    )
 
 
 def encode_whole(core: Tokenizer, text: str) -> Encoded:

@@ -172,8 +172,13 @@ class ClassScores(NamedTuple):
 
 def class_scores(matrix_CC: np.ndarray) -> ClassScores:
     """Return the scores of every class of a confusion matrix [C labelled, C predicted]."""
-    correct_C = np.diag(matrix_CC)
-    predicted_C, labelled_C = matrix_CC.sum(axis=0), matrix_CC.sum(axis=1)
+    return count_scores(np.diag(matrix_CC), matrix_CC.sum(axis=0), matrix_CC.sum(axis=1))
+
+
+def count_scores(
+    correct_C: np.ndarray, predicted_C: np.ndarray, labelled_C: np.ndarray
+) -> ClassScores:
+    """Return the scores of every class by its counts of examples, int [C]."""
     return ClassScores(
         precision_C=correct_C / np.maximum(1, predicted_C),
         recall_C=correct_C / np.maximum(1, labelled_C),
@@ -225,6 +230,13 @@ def softmax(logits_BC: np.ndarray) -> np.ndarray:
     """Return probabilities [..., C] of the logits' dtype, by NumPy, which compiles nothing."""
     exp_BC = np.exp(logits_BC - logits_BC.max(axis=-1, keepdims=True))
     return exp_BC / exp_BC.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(logits_BC: np.ndarray) -> np.ndarray:
+    """Return probabilities of the logits' dtype, by NumPy, without an overflow."""
+    logits_BC = np.asarray(logits_BC)
+    small_BC = np.exp(-np.abs(logits_BC))
+    return np.where(logits_BC < 0, small_BC, np.ones_like(small_BC)) / (1 + small_BC)
 
 
 def decide(prob_BC, threshold: float | None = None) -> np.ndarray:

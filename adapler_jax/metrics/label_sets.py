@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from adapler_jax.metrics.classification import ClassScores, choose_threshold
+from adapler_jax.metrics.classification import ClassScores, choose_threshold, count_scores
 
 DEFAULT_THRESHOLD = 0.5  # of a label's probability
 MIN_TEXTS = 5  # with a label, and as many without, that its threshold is chosen on
@@ -22,13 +22,8 @@ THRESHOLDS = "label_thresholds"  # field of a saved model: a threshold for each 
 def label_scores(predicted_EC: np.ndarray, label_EC: np.ndarray) -> ClassScores:
     """Return precision, recall and F1 of every label."""
     predicted_EC, label_EC = np.asarray(predicted_EC, bool), np.asarray(label_EC, bool)
-    right_C = np.sum(predicted_EC & label_EC, axis=0)
-    predicted_C, labelled_C = predicted_EC.sum(axis=0), label_EC.sum(axis=0)
-    return ClassScores(
-        precision_C=right_C / np.maximum(1, predicted_C),
-        recall_C=right_C / np.maximum(1, labelled_C),
-        f1_C=2 * right_C / np.maximum(1, predicted_C + labelled_C),
-        support_C=labelled_C,
+    return count_scores(
+        np.sum(predicted_EC & label_EC, axis=0), predicted_EC.sum(axis=0), label_EC.sum(axis=0)
     )
 
 
@@ -90,10 +85,3 @@ def choose_label_thresholds(
         if MIN_TEXTS <= label_E.sum() <= len(label_E) - MIN_TEXTS:
             threshold_C[number], _ = choose_threshold(prob_E, label_E, "f1")
     return threshold_C
-
-
-def sigmoid(logits_BC: np.ndarray) -> np.ndarray:
-    """Return probabilities of the logits' dtype, by NumPy, without an overflow."""
-    logits_BC = np.asarray(logits_BC)
-    small_BC = np.exp(-np.abs(logits_BC))
-    return np.where(logits_BC < 0, small_BC, np.ones_like(small_BC)) / (1 + small_BC)

@@ -38,14 +38,13 @@ from adapler_jax.training.compress_steps import (
     check_texts,
     divide_rest,
     given_head,
-    make_rungs,
+    keep_best,
     other_texts,
-    put_model,
     slower_promise,
     write_labelled,
 )
 from adapler_jax.training.compress_vectors import compress_vectors
-from adapler_jax.training.rungs import best_rung, save_without_training
+from adapler_jax.training.rungs import save_without_training
 from adapler_jax.weights.save import class_names_of
 
 # By the head, functions for models whose results take no budgets.
@@ -112,9 +111,7 @@ def _compress_classes(
     check_texts(parts, out)
     if options.latency is not None:
         options = options._replace(speedup=_speedup_of(options.latency, full, rest, out, log))
-    best = best_rung(make_rungs(full, divide_rest(rest), out, options, log), options.speedup)
-    log(f"kept: {best.name}")
-    put_model(best.directory, out / "model")
+    best = keep_best(full, divide_rest(rest), out, options, log)
     calibration = calibrate_model(
         out / "model",
         held_back,

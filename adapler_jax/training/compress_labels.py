@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from adapler_jax.evaluation.task_texts import split_texts
 from adapler_jax.inference.multi_label import MultiLabelClassifier
 from adapler_jax.training.compress_steps import (
+    OF_OTHERS,
     SEED,
     VALIDATION_FRACTION,
     CompressOptions,
     begin,
     check_texts,
-    make_rungs,
+    check_unused,
+    keep_best,
     other_texts,
-    put_model,
     write_labelled,
 )
-from adapler_jax.training.rungs import best_rung
 
 
 def compress_label_sets(
@@ -28,22 +28,14 @@ def compress_label_sets(
     Raises:
       ValueError: as `compress`, or a promise, a latency, labels or a protected query are asked.
     """
-    for name in ("promise", "latency", "labels", "protects_query"):
-        if getattr(options, name):
-            raise ValueError(
-                f"{name} is for classes and scores, and the model gives several labels; leave it "
-                "out"
-            )
+    check_unused(options, OF_OTHERS, "for classes and scores, and the model gives several labels")
     train, validation = split_texts(texts, seed=SEED, fraction=1.0 - VALIDATION_FRACTION)
     parts = {"train": train + other_texts(options.more_texts, texts), "validation": validation}
     full = begin(model, texts, out, options, log)
     write_labelled(parts, out / "texts", functools.partial(_predict_labels, full), log)
     check_texts(parts, out)
     changes = {"data.metric": "exact_match"} | (options.changes or {})  # the judge's own measure
-    rungs = make_rungs(full, parts, out, options._replace(changes=changes), log)
-    best = best_rung(rungs, options.speedup)
-    log(f"kept: {best.name}")
-    put_model(best.directory, out / "model")
+    keep_best(full, parts, out, options._replace(changes=changes), log)
 
 
 def _predict_labels(full: pathlib.Path, texts: Sequence) -> list[list[str]]:

@@ -29,13 +29,12 @@ from adapler_jax.training.compress_steps import (
     CompressOptions,
     begin,
     check_texts,
-    make_rungs,
+    check_unused,
+    keep_best,
     other_texts,
-    put_model,
     slower_promise,
     write_labelled,
 )
-from adapler_jax.training.rungs import best_rung
 
 MIN_JUDGED = 20  # pairs that compare models
 
@@ -48,7 +47,7 @@ def compress_scores(
     Raises:
       ValueError: as `compress`, the texts are no pairs, or there are options of classifiers.
     """
-    _check_options(options)
+    check_unused(options, ("latency", "labels"), "for classifiers, and the model is a reranker")
     pairs, more = as_pairs(pairs), as_pairs(options.more_texts)
     rest, held_back = hold_back(pairs, options.promise)
     parts = divide_pairs(rest)
@@ -59,25 +58,13 @@ def compress_scores(
     check_texts(parts, out)
     metric = "kendall_tau" if _has_queries(parts["validation"]) else "spearman"
     changes = {"data.metric": metric} | (options.changes or {})
-    rungs = make_rungs(full, parts, out, options._replace(changes=changes), log)
-    best = best_rung(rungs, options.speedup)
-    log(f"kept: {best.name}")
-    put_model(best.directory, out / "model")
+    best = keep_best(full, parts, out, options._replace(changes=changes), log)
     calibration = calibrate_model(
         out / "model", held_back, reference=full, promise=options.promise, log=log
     )
     for note in slower_promise(calibration, best.flops_speedup):
         log(note)
     return calibration
-
-
-def _check_options(options: CompressOptions) -> None:
-    """Raise ValueError for options of classifiers."""
-    for name in ("latency", "labels"):
-        if getattr(options, name) is not None:
-            raise ValueError(
-                f"{name} is for classifiers, and the model is a reranker; leave it out"
-            )
 
 
 def _predict_scores(full: pathlib.Path, pairs: Sequence[tuple[str, str]]) -> list[float]:

@@ -24,7 +24,7 @@ from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.methods.distill import spread_layers
 from adapler_jax.training.run import run_all
-from adapler_jax.training.rungs import MIN_REACHED, Judge, Rung, rungs_without_training
+from adapler_jax.training.rungs import MIN_REACHED, Judge, Rung, best_rung, rungs_without_training
 from adapler_jax.weights.base_model import base_model_entry
 from adapler_jax.weights.config import CONFIG_FILE, MODEL_FILES, read_config, read_json
 from adapler_jax.weights.embedders import embedding_head, settings_of_modules
@@ -42,6 +42,8 @@ GIVEN_FILE = "given.json"  # names the model that the work is on
 CHUNK = 1024  # texts that are tokenized at a time
 # Of a model of this library: its decision thresholds, the side that long texts are cut on, prompts.
 KEPT_EXTRA = (THRESHOLD, THRESHOLDS, "truncation_side", *SETTINGS)
+# Options of models of classes or scores.
+OF_OTHERS = ("promise", "latency", "labels", "protects_query")
 TASKS_OF_HEADS = {
     "classification": "custom",
     "multi_label": "custom_multi_label",
@@ -124,6 +126,28 @@ def make_rungs(
             f"no method reaches {options.speedup:g}x without training; train, or ask for less"
         )
     return rungs
+
+
+def keep_best(
+    full: pathlib.Path,
+    parts: Mapping[str, Sequence],
+    out: pathlib.Path,
+    options: CompressOptions,
+    log,
+) -> Rung:
+    """Put the best model of `make_rungs` into `out/model`, and return it; arguments as there."""
+    best = best_rung(make_rungs(full, parts, out, options, log), options.speedup)
+    log(f"kept: {best.name}")
+    put_model(best.directory, out / "model")
+    return best
+
+
+def check_unused(options: CompressOptions, names: Sequence[str], reason: str) -> None:
+    """Raise ValueError if an option of these names, which are of other models, is given."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value is not False:
+            raise ValueError(f"{name} is {reason}; leave it out")
 
 
 def _workdir(out: pathlib.Path, options: CompressOptions) -> pathlib.Path:

@@ -14,16 +14,16 @@ from adapler_jax.evaluation.task_texts import MIN_TEXTS
 from adapler_jax.inference.embedder import Embedder
 from adapler_jax.metrics.similarity import cosines
 from adapler_jax.training.compress_steps import (
+    OF_OTHERS,
     SEED,
     VALIDATION_FRACTION,
     CompressOptions,
     begin,
     check_texts,
-    make_rungs,
-    put_model,
+    check_unused,
+    keep_best,
     write_labelled,
 )
-from adapler_jax.training.rungs import best_rung
 
 
 def compress_vectors(
@@ -34,25 +34,14 @@ def compress_vectors(
     Raises:
       ValueError: as `compress`, or a promise, a latency or labels are given.
     """
-    _check_options(options)
+    check_unused(options, OF_OTHERS, "for classes and scores, and the model returns vectors")
     texts, more = as_texts(texts), as_texts(options.more_texts)
     parts = divide_vectors(texts, more)
     full = begin(model, texts, out, options, log)
     pairs = {split: list(zip(part[0::2], part[1::2])) for split, part in parts.items()}
     write_labelled(pairs, out / "texts", functools.partial(_predict_similarities, full), log)
     check_texts(pairs, out)
-    best = best_rung(make_rungs(full, parts, out, options, log), options.speedup)
-    log(f"kept: {best.name}")
-    put_model(best.directory, out / "model")
-
-
-def _check_options(options: CompressOptions) -> None:
-    """Raise ValueError for options of other models."""
-    for name in ("promise", "latency", "labels", "protects_query"):
-        if getattr(options, name):
-            raise ValueError(
-                f"{name} is for classes and scores, and the model returns vectors; leave it out"
-            )
+    keep_best(full, parts, out, options, log)
 
 
 def as_texts(texts: Sequence) -> list[str]:

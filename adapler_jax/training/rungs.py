@@ -22,8 +22,11 @@ from adapler_jax.evaluation.task_texts import batches_and_rows, load_reader, mak
 from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
 from adapler_jax.inference.label_sets import saved_thresholds
 from adapler_jax.io.heartbeat import Heartbeat, watch
+from adapler_jax.metrics.classification import sigmoid
 from adapler_jax.metrics.differences import mean_difference_error
-from adapler_jax.metrics.label_sets import decide_labels, sigmoid
+from adapler_jax.metrics.label_sets import (
+    decide_labels,
+)
 from adapler_jax.metrics.ranking import compare_orders, query_numbers
 from adapler_jax.metrics.similarity import cosines, similarity_agreement
 from adapler_jax.training.workdir import target_name

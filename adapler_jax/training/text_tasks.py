@@ -129,17 +129,25 @@ def class_data(
             metric, class_names=class_names, threshold=threshold, shown_names=shown_names
         )
 
-    texts = tokenize_splits(config, directory, dataset, only)
-    return TaskData(
-        name=dataset.task.name,
+    return make_task(
+        dataset,
+        tokenize_splits(config, directory, dataset, only),
         metric=metric,
         head=CLASSIFICATION,
         class_names=shown_names,
-        splits=texts.splits,
-        notes=(*dataset.notes, *texts.notes, *summarize(dataset)),
         majority=majority_shares(dataset),
         make_scorer=make_scorer,
+    )
+
+
+def make_task(dataset: Dataset, texts: TokenizedTexts, **fields: Any) -> TaskData:
+    """Return the record of a task; fields are the ones that neither data nor tokens give."""
+    return TaskData(
+        name=dataset.task.name,
+        splits=texts.splits,
+        notes=(*dataset.notes, *texts.notes, *summarize(dataset)),
         extra=texts.extra,
+        **fields,
     )
 
 
@@ -161,7 +169,6 @@ def label_set_data(
     metric = config.data.get("metric", "") or dataset.task.metric
     check_label_metric(metric)
     shown_names = names_in_run(saved_names, dataset.task.class_names)
-
     default_C = thresholds_by_name(directory, dataset.task.class_names)
 
     def make_scorer(split: str, threshold: Sequence[float] | None = None) -> Scorer:
@@ -169,16 +176,13 @@ def label_set_data(
             metric, class_names=shown_names, threshold_C=threshold, default_C=default_C
         )
 
-    texts = tokenize_splits(config, directory, dataset, only)
-    return TaskData(
-        name=dataset.task.name,
+    return make_task(
+        dataset,
+        tokenize_splits(config, directory, dataset, only),
         metric=metric,
         head=MULTI_LABEL,
         class_names=shown_names,
-        splits=texts.splits,
-        notes=(*dataset.notes, *texts.notes, *summarize(dataset)),
         make_scorer=make_scorer,
-        extra=texts.extra,
     )
 
 
@@ -214,15 +218,8 @@ def number_data(config, directory, only: Sequence[str]) -> TaskData:
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
         return NumberScorer(metric, activation=activation, group_E=groups[split])
 
-    return TaskData(
-        name=dataset.task.name,
-        metric=metric,
-        head=head,
-        class_names=(),
-        splits=texts.splits,
-        notes=(*dataset.notes, *texts.notes, *summarize(dataset)),
-        make_scorer=make_scorer,
-        extra=texts.extra,
+    return make_task(
+        dataset, texts, metric=metric, head=head, class_names=(), make_scorer=make_scorer
     )
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+from adapler_jax.metrics.classification import sigmoid
 from adapler_jax.metrics.label_sets import (
     METRICS,
     check_label_metric,
     choose_label_thresholds,
     decide_labels,
     label_scores,
-    sigmoid,
 )
 
 PREDICTED = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0]], bool)
