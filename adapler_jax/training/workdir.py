@@ -51,6 +51,8 @@ FREE_ENDING = ".checkpoint_every_minutes"
 GROWING_FIELDS = ("finetune.num_epochs", "adapler.num_epochs", "distill.num_epochs")
 # Values of fields that a run of an earlier release does not have: with these it does what it did.
 NEUTRAL: tuple[Any, ...] = ("", "none", 0, False, None, [], {})
+# Others by field: the value with which nothing is done anew.
+NEUTRAL_OF_FIELDS = {"data.label_separator": ","}  # read by tasks of later releases alone
 
 
 @contextlib.contextmanager
@@ -247,7 +249,7 @@ def check_workdir_config(workdir: pathlib.Path, config: dict) -> None:
         for name in sorted(there.keys() | here.keys())
         if not is_free(name)
         and there.get(name, missing) != here.get(name, missing)
-        and not (name not in there and here[name] in NEUTRAL)
+        and not (name not in there and is_neutral(name, here[name]))
         and not may_grow(workdir, name, there=there, here=here)
     ]
     if differences:
@@ -257,6 +259,11 @@ def check_workdir_config(workdir: pathlib.Path, config: dict) -> None:
             f"{workdir} holds another run ({'; '.join(differences)}); give the same config or "
             "another --workdir"
         )
+
+
+def is_neutral(name: str, value: Any) -> bool:
+    """Tell whether a field that an earlier release did not have changes nothing by its value."""
+    return value in NEUTRAL or value == NEUTRAL_OF_FIELDS.get(name)
 
 
 def is_free(name: str) -> bool:
