@@ -51,7 +51,7 @@ FREE_ENDING = ".checkpoint_every_minutes"
 GROWING_FIELDS = ("finetune.num_epochs", "adapler.num_epochs", "distill.num_epochs")
 # Values of fields that a run of an earlier release does not have: with these it does what it did.
 NEUTRAL: tuple[Any, ...] = ("", "none", 0, False, None, [], {})
-# Others by field: the value with which nothing is done anew.
+# Others by field: the value with which it does the same.
 NEUTRAL_OF_FIELDS = {"data.label_separator": ","}  # read by tasks of later releases alone
 
 
@@ -262,7 +262,7 @@ def check_workdir_config(workdir: pathlib.Path, config: dict) -> None:
 
 
 def is_neutral(name: str, value: Any) -> bool:
-    """Tell whether a field that an earlier release did not have changes nothing by its value."""
+    """Return whether a field that an earlier release did not have changes nothing by its value."""
     return value in NEUTRAL or value == NEUTRAL_OF_FIELDS.get(name)
 
 
