@@ -35,7 +35,8 @@ def _certified(calibrated, tmp_path_factory):
     directory, notes = tmp_path_factory.mktemp("certified") / "model", []
     shutil.copytree(calibrated[0], directory)
     texts = make_texts(400)
-    labels = [found.label for found in Classifier.load(directory).predict(texts, budget=1.0)]
+    classifier = Classifier.load(directory, driver="masked")
+    labels = [found.label for found in classifier.predict(texts, budget=1.0)]
     calibrate_model(
         directory,
         texts,
@@ -49,7 +50,7 @@ def _certified(calibrated, tmp_path_factory):
 
 def test_uncertain_texts_run_again_with_all_tokens(certified):
     directory, notes = certified
-    classifier = Classifier.load(directory)
+    classifier = Classifier.load(directory, driver="masked")
     found = classifier.calibration.certificate
     assert found["margin"] > 0.0 and 0.0 < found["escalated_share"] < 1.0
     assert "% of the texts run again with all tokens" in notes[-3]
@@ -94,13 +95,14 @@ def _promised(calibrated, full, tmp_path_factory):
 
 
 def test_uncertain_texts_run_again_on_the_full_model(promised, full):
-    classifier, texts = Classifier.load(promised), make_texts(60, seed=7)
+    classifier, texts = Classifier.load(promised, driver="masked"), make_texts(60, seed=7)
     found = classifier.calibration.certificate
     assert found["escalates_to"] == FULL and found["margin"] > 0.0
     predictions = classifier.predict(texts, certified=True)
     at_budget = classifier.predict(texts, budget=found["budget"])
     assert 0 < sum(p.is_escalated for p in predictions) < len(texts)
-    for result, first, again in zip(predictions, at_budget, Classifier.load(full).predict(texts)):
+    by_full = Classifier.load(full, driver="masked").predict(texts)
+    for result, first, again in zip(predictions, at_budget, by_full):
         expected = again if result.is_escalated else first
         assert result.label == expected.label
         assert result.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
@@ -130,7 +132,7 @@ def test_the_full_model_runs_with_the_options_of_the_load(promised):
 
 def test_a_full_model_that_was_replaced_is_refused(promised, full, tmp_path):
     copy = shutil.copytree(promised, tmp_path / "model")
-    late, early = Classifier.load(copy), Classifier.load(copy)
+    late, early = (Classifier.load(copy, driver="masked") for _ in range(2))
     texts = make_texts(60, seed=7)
     expected = [found.label for found in early.predict(texts, certified=True)]
     saved = load_model(full)
@@ -144,9 +146,9 @@ def test_a_full_model_that_was_replaced_is_refused(promised, full, tmp_path):
 
 def test_a_warm_up_compiles_the_full_model_too(promised):
     classifier = Classifier.load(promised)
-    classifier.warm_up(batch_size=4)
+    classifier.warm_up(batch_size=2)
     with compilations() as compiled:
-        classifier.predict(make_texts(11, seed=5), batch_size=4, certified=True)
+        classifier.predict(make_texts(11, seed=5), batch_size=2, certified=True)
     assert not compiled
 
 
@@ -161,7 +163,7 @@ def test_a_later_calibration_compares_with_the_full_model_that_is_kept(promised,
 def test_without_the_full_model_only_certified_answers_are_missing(promised, tmp_path):
     copy = shutil.copytree(promised, tmp_path / "model")
     shutil.rmtree(copy / "full")
-    classifier = Classifier.load(copy)
+    classifier = Classifier.load(copy, driver="masked")
     classifier.predict(["a film"], budget=0.6)
     message = "on the full model, which is missing: copy the folder full next to .* --reference=DIR"
     with pytest.raises(ValueError, match=message):
@@ -263,7 +265,8 @@ def test_a_model_of_equal_weights_needs_no_copy_of_the_full_model(full, tmp_path
         model, make_texts(400), budgets=BUDGETS, promise=promise, reference=full
     ).certificate
     assert found["escalates_to"] == "own" and not (model / "full").exists()
-    predictions = Classifier.load(model).predict(make_texts(40, seed=7), certified=True)
+    classifier = Classifier.load(model, driver="masked")
+    predictions = classifier.predict(make_texts(40, seed=7), certified=True)
     assert any(found.is_escalated for found in predictions) == (found["margin"] > 0.0)
 
 
@@ -325,7 +328,7 @@ def test_other_requests_have_no_certificate(certified, options, message):
 
 
 def test_no_text_and_one_text_are_answered_too(certified):
-    classifier, texts = Classifier.load(certified[0]), make_texts(20, seed=11)
+    classifier, texts = Classifier.load(certified[0], driver="masked"), make_texts(20, seed=11)
     assert classifier.predict([], certified=True) == []
     together = classifier.predict(texts, certified=True)
     alone = [classifier.predict([text], certified=True)[0] for text in texts]

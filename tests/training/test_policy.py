@@ -227,6 +227,7 @@ def test_a_selector_step_trains_what_it_should(joint):
             assert_trees_equal(state.params[name], params[name])
 
 
+@pytest.mark.long
 def test_a_policy_step_takes_no_gradient_through_the_encoder():
     """Its arithmetic equals K forward passes: a backward pass doubles it."""
     params, batch = make_params(PRUNER), make_batch((12,) * 8)
