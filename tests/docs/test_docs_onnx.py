@@ -134,10 +134,18 @@ def test_a_measurement_quotes_its_record(cells):
     assert float(cells[6].rstrip("x")) == pytest.approx(float(cells[2]) / int8, abs=0.06)
 
 
-def test_the_table_of_a_trained_model_quotes_its_record():
-    rows = json.loads((RESULTS / "peers-exported-mrpc.json").read_text())["rows"]
-    lines = re.findall(r"^\| (OpenVINO|ONNX Runtime|exported), (\S+) \|(.*)\|$", PAGE, re.MULTILINE)
-    assert len(lines) == 5
+@pytest.mark.parametrize(
+    ("task", "num_rows", "unit", "methods"),
+    [("mrpc", 5, "pair", ("adapt-2x", "adapt-3x")), ("imdb", 4, "review", ("dense", "adapt-4x"))],
+)
+def test_the_table_of_a_trained_model_quotes_its_record(task, num_rows, unit, methods):
+    record = f"peers-exported-{task}.json"
+    rows = json.loads((RESULTS / record).read_text())["rows"]
+    table = PAGE.partition(record)[2].partition("|---")[2].partition("\n\n")[0]
+    lines = re.findall(
+        r"^\| (OpenVINO|ONNX Runtime|exported), (\S+) \|(.*)\|$", table, re.MULTILINE
+    )
+    assert len(lines) == num_rows
     engines = {
         "OpenVINO": ("openvino", ""),
         "ONNX Runtime": ("onnxruntime", "fused"),
@@ -158,10 +166,11 @@ def test_the_table_of_a_trained_model_quotes_its_record():
         assert float(kept) == pytest.approx(100 * single["float32_agreement"], abs=0.051)
         assert float(single_ms) == pytest.approx(single["p50_ms"], rel=0.02)
         assert float(batched_ms) == pytest.approx(batched["p50_ms"], rel=0.01)
-    (torch_1, torch_32) = (row["p50_ms"] for row in rows if row["package"] == "torch")
+    torch_1, torch_32 = (row["p50_ms"] for row in rows if row["package"] == "torch")
     scores = {
         row["method"]: f"{100 * row['test_score']:.1f}" for row in rows if row["dtype"] == "float32"
     }
     text = " ".join(PAGE.split())
-    assert f"In float32, torch takes {torch_1:.1f} ms for a pair and {torch_32:.0f} ms" in text
-    assert f"adapt-2x has {scores['adapt-2x']} and adapt-3x {scores['adapt-3x']}" in text
+    assert f"In float32, torch takes {torch_1:.1f} ms for a {unit} and {torch_32:.0f} ms" in text
+    first, last = methods
+    assert f"{first} has {scores[first]} and {last} {scores[last]}" in text
