@@ -168,7 +168,8 @@ class Batch(flax.struct.PyTreeNode):
     importance_BJL: OptionalArray = None
     # float32, logits of the fine-tuned model on this example, in the form of the head's logits
     teacher_logits: Any = None
-    # dict of int32 arrays: token slots of inputs and targets of the head, -1 for none
+    # dict of int32 arrays: token slots of inputs and targets of the head, -1 for none; several
+    # numbers a text are float32 targets
     head_slots: Any = None
     # float32 in (0, 1]: the budget of each text, for a pruner that is calibrated for budgets; NaN
     # for the trained thresholds

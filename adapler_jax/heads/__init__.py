@@ -1,4 +1,4 @@
-"""Heads: classes, labels, a number, a vector, spans, options, candidates, supporting facts."""
+"""Heads: classes, labels, numbers, a vector, spans, options, candidates, supporting facts."""
 
 from collections.abc import Callable
 

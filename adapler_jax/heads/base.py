@@ -65,13 +65,14 @@ class Head(NamedTuple):
     apply: ApplyFn
     loss_fn: LossFn
     target_logit: Callable[[Logits, Batch], Array]  # float32 [B]: the logit of the right answer
-    accuracy_fn: Callable[[Logits, Batch], Array]  # float32 [B]: 1 where the best answer is right
+    # float32 [B]: 1 where the best answer is right; of several numbers the fraction that is right
+    accuracy_fn: Callable[[Logits, Batch], Array]
     flops: HeadFlopsFn
     # (EncoderConfig, token slots, number of classes) -> shape of the logits of one example
     logits_shape: Callable[[EncoderConfig, int, int], Any]
     # bool [B, L]: tokens that stay because the head uses them by their slots; None for none
     protected_tokens: Callable[[Batch], Array | None] = no_protected_tokens
-    has_classes: bool = False  # a logit for each named class
+    has_classes: bool = False  # a logit for each named class, or for each of several numbers
     factory_kwargs: tuple[tuple[str, Any], ...] = ()  # keywords that a saved model needs
 
     def flops_options(self, params: Params, config: EncoderConfig, length: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One number of a text or pair, from the state of [CLS]: a rating, or a reranker's relevance."""
+"""One or several numbers of a text or pair, from the state of [CLS]: ratings, or relevance."""
 
 import functools
 
@@ -11,42 +11,54 @@ from adapler_jax.types import Array, Batch
 
 IDENTITY, SIGMOID = "identity", "sigmoid"
 ACTIVATIONS = (IDENTITY, SIGMOID)  # from the logit to the number
+NUMBERS = "number_BC"  # of batch.head_slots: the numbers of a text, where there are several
+
+
+def numbers_of(batch: Batch, num_outputs: int) -> Array:
+    """Return the numbers that are right for each text, float32 [B, C].
+
+    One number is in the batch's labels, and several are in its head slots.
+    """
+    if num_outputs == 1:
+        return jnp.asarray(batch.label_B).astype(jnp.float32)[:, None]
+    return jnp.asarray(batch.head_slots[NUMBERS]).astype(jnp.float32)
 
 
 def regression_losses(
-    logits_B1: Array, batch: Batch, distil_coef: float, *, activation: str
+    logits_BC: Array, batch: Batch, distil_coef: float, *, activation: str
 ) -> Array:
     """Return the loss of each example, float32 [B].
 
-        (1 - d) task + d (z - z_teacher)^2,   z the logit
+        mean_c (1 - d) task_c + d (z_c - z_teacher_c)^2,   z_c the logit of output c
 
         task = (z - y)^2                                  without an activation
         task = -y log p - (1 - y) log(1 - p)              p = sigmoid(z), y in [0, 1]
 
     Args:
-      logits_B1: z, float32.
-      batch: with the numbers y as labels, float32 or int32.
+      logits_BC: z, float32.
+      batch: with the numbers y, see `numbers_of`.
       distil_coef: d.
       activation: one of ACTIVATIONS.
     """
-    logit_B, target_B = logits_B1[:, 0], jnp.asarray(batch.label_B).astype(jnp.float32)
+    target_BC = numbers_of(batch, logits_BC.shape[-1])
     if activation == SIGMOID:
         # softplus(z) - y z is the cross-entropy, without an overflow for large z
-        loss_B = jax.nn.softplus(logit_B) - target_B * logit_B
+        loss_BC = jax.nn.softplus(logits_BC) - target_BC * logits_BC
     else:
-        loss_B = jnp.square(logit_B - target_B)
-    teacher_B1 = get_teacher_logits(batch, distil_coef)
-    if teacher_B1 is None:
-        return loss_B
-    soft_B = jnp.square(logit_B - teacher_B1[:, 0])
-    return (1.0 - distil_coef) * loss_B + distil_coef * soft_B
+        loss_BC = jnp.square(logits_BC - target_BC)
+    teacher_BC = get_teacher_logits(batch, distil_coef)
+    if teacher_BC is not None:
+        soft_BC = jnp.square(logits_BC - teacher_BC)
+        loss_BC = (1.0 - distil_coef) * loss_BC + distil_coef * soft_BC
+    return jnp.mean(loss_BC, axis=-1)
 
 
-def regression_accuracy(logits_B1: Array, batch: Batch, *, activation: str) -> Array:
-    """Return 1 where the number is right when both are rounded, float32 [B]."""
-    target_B = jnp.asarray(batch.label_B).astype(jnp.float32)
-    found_B = apply_activation(logits_B1[:, 0], activation)
-    return (jnp.round(found_B) == jnp.round(target_B)).astype(jnp.float32)
+def regression_accuracy(logits_BC: Array, batch: Batch, *, activation: str) -> Array:
+    """Return the fraction of numbers that are right when both are rounded, float32 [B]."""
+    target_BC = numbers_of(batch, logits_BC.shape[-1])
+    found_BC = apply_activation(logits_BC, activation)
+    is_right_BC = jnp.round(found_BC) == jnp.round(target_BC)
+    return jnp.mean(is_right_BC.astype(jnp.float32), axis=-1)
 
 
 def apply_activation(logit_X: Array, activation: str) -> Array:
@@ -54,40 +66,62 @@ def apply_activation(logit_X: Array, activation: str) -> Array:
     return jax.nn.sigmoid(logit_X) if activation == SIGMOID else logit_X
 
 
+def saliency_logit(logits_BC: Array, batch: Batch) -> Array:
+    """Return the logit, or 1/C sum_c |z_c| of several outputs, float32 [B].
+
+    Its gradient is saliency, and AdapLeR's paper has classification alone. Saliency takes absolute
+    values, so for one output z and |z| are equal. The mean counts each output's gradient in full.
+    The norm of z, as for vectors, would leave out the outputs whose numbers are near 0.
+    """
+    del batch
+    if logits_BC.shape[-1] == 1:
+        return logits_BC[:, 0]
+    return jnp.mean(jnp.abs(logits_BC), axis=-1)
+
+
 def protect_first_text(batch: Batch) -> Array:
     """Return the tokens of the first text with [CLS] and its [SEP], bool [B, L]."""
     return batch.valid_BL & (batch.segment_BL == 0)
 
 
-def regression(activation: str = IDENTITY, protects_query: bool = False) -> Head:
-    """Return the head for one number.
+def regression(
+    activation: str = IDENTITY, protects_query: bool = False, num_outputs: int = 1
+) -> Head:
+    """Return the head for one number, or for several with a name each.
 
     Args:
-      activation: from the logit to the number: "identity", or "sigmoid" for numbers in [0, 1].
+      activation: from a logit to its number: "identity", or "sigmoid" for numbers in [0, 1].
       protects_query: the tokens of a pair's first text, segment 0, are never dropped.
+      num_outputs: numbers of a text.
 
     Raises:
-      ValueError: there is no such activation.
+      ValueError: there is no such activation, or no output.
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation is {activation!r:.60}; expected {' or '.join(ACTIVATIONS)}")
-    return _regression(activation, protects_query)
+    if type(num_outputs) is not int or num_outputs < 1:
+        raise ValueError(f"num_outputs is {num_outputs!r:.60}; expected a number from 1")
+    return _regression(activation, protects_query, num_outputs)
 
 
 # one object for equal arguments in any form, so that compiled programs are found again
 @functools.cache
-def _regression(activation: str, protects_query: bool) -> Head:
+def _regression(activation: str, protects_query: bool, num_outputs: int) -> Head:
     """Return the head of `regression`."""
+    kwargs: tuple = (("activation", activation), ("protects_query", protects_query))
+    if num_outputs > 1:
+        kwargs += (("num_outputs", num_outputs),)
     return Head(
         name="regression",
         needs_all_states=False,
-        init=lambda key, config, num_classes: init_classifier(key, config, 1),
+        has_classes=num_outputs > 1,
+        init=lambda key, config, num_classes: init_classifier(key, config, num_outputs),
         apply=classify,
         loss_fn=functools.partial(regression_losses, activation=activation),
-        target_logit=lambda logits_B1, batch: logits_B1[:, 0],
+        target_logit=saliency_logit,
         accuracy_fn=functools.partial(regression_accuracy, activation=activation),
         flops=classifier_flops,
-        logits_shape=lambda config, length, num_classes: (1,),
+        logits_shape=lambda config, length, num_classes: (num_outputs,),
         protected_tokens=protect_first_text if protects_query else no_protected_tokens,
-        factory_kwargs=(("activation", activation), ("protects_query", protects_query)),
+        factory_kwargs=kwargs,
     )

@@ -78,3 +78,56 @@ def test_equal_heads_are_one_object_and_others_are_named():
     assert regression("sigmoid") is not regression() is not regression(protects_query=True)
     with pytest.raises(ValueError, match="activation is 'tanh'; expected identity or sigmoid"):
         regression("tanh")
+
+
+SEVERAL = jnp.log(jnp.array([[1 / 3, 1.0], [3.0, 1.0]]))  # sigmoids 1/4, 1/2 and 3/4, 1/2
+
+
+def several(numbers, teacher=None):
+    """Return a batch with several numbers a text."""
+    rows = batch_of([1] * len(numbers), teacher=teacher)
+    return rows.replace(head_slots={"number_BC": np.array(numbers, np.float32)})
+
+
+def test_several_numbers_are_trained_by_their_mean_loss():
+    head, logits = regression(num_outputs=2), jnp.array([[1.0, 0.0], [-2.0, 4.0]])
+    batch = several([[3.0, 1.0], [-2.0, 0.0]])
+    np.testing.assert_allclose(head.loss_fn(logits, batch, 0.0), [(4 + 1) / 2, (0 + 16) / 2])
+    shares = regression("sigmoid", num_outputs=2)
+    found = shares.loss_fn(SEVERAL, several([[0.25, 1.0], [1.0, 0.0]]), 0.0)
+    mixed = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)
+    expected = [(mixed + math.log(2)) / 2, (math.log(4 / 3) + math.log(2)) / 2]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_teacher_of_several_numbers_is_followed_in_each():
+    head, logits = regression(num_outputs=2), jnp.array([[1.0, 0.0]])
+    batch = several([[3.0, 1.0]], teacher=jnp.array([[0.0, 3.0]]))
+    np.testing.assert_allclose(head.loss_fn(logits, batch, 1.0), [(1 + 9) / 2])
+    half = 0.5 * (4 + 1) / 2 + 0.5 * (1 + 9) / 2
+    np.testing.assert_allclose(head.loss_fn(logits, batch, 0.5), [half])
+
+
+def test_the_fraction_of_right_numbers_is_the_accuracy():
+    logits = jnp.array([[2.4, 0.6], [2.6, -1.0]])
+    found = regression(num_outputs=2).accuracy_fn(logits, several([[2.0, 1.0], [2.0, -1.0]]))
+    assert found.tolist() == [1.0, 0.5]
+
+
+def test_saliency_of_several_numbers_counts_each_by_its_sign():
+    logits = jnp.array([[3.0, -0.001], [-2.0, 4.0]])
+    head = regression(num_outputs=2)
+    np.testing.assert_allclose(head.target_logit(logits, several(logits)), [3.001 / 2, 3.0])
+    grad = jax.grad(lambda x: jnp.sum(head.target_logit(x, several(logits))))(logits)
+    np.testing.assert_array_equal(grad, [[0.5, -0.5], [-0.5, 0.5]])
+
+
+def test_only_a_head_of_several_numbers_saves_how_many():
+    assert regression(num_outputs=1) is regression()
+    assert "num_outputs" not in dict(regression().factory_kwargs)
+    head = regression("sigmoid", num_outputs=3)
+    assert dict(head.factory_kwargs)["num_outputs"] == 3 and head.has_classes
+    assert head.logits_shape(None, 8, 0) == (3,)
+    for count in (0, True, 2.0):
+        with pytest.raises(ValueError, match=f"num_outputs is {count}; expected a number from 1"):
+            regression(num_outputs=count)
