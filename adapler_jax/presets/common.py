@@ -17,11 +17,12 @@ def data_section() -> dict:
         # Replaces the task's source: tfds:NAME, file:PATH, package:NAME/PART, hf:NAME.
         "source": "",
         "sources": {},  # {"test": "file:PATH"}: a source for one split
-        # {"text": ..., "text_pair": ..., "label": ...}: column names by role; of several labels a
-        # text, "label" is one column of lists or a tuple with a column for each label. Of numbers
-        # also "positive" and "negative": columns of documents with the numbers 1 and 0.
+        # {"text": ..., "text_pair": ..., "label": ...}: column names by role; of several labels
+        # or numbers a text, "label" is one column of lists or a tuple with a column for each. Of
+        # numbers also "positive" and "negative": columns of documents with the numbers 1 and 0.
         "columns": {},
-        "class_names": (),  # in the order of the label numbers; empty: the task's
+        # In the order of the label numbers, or of several numbers a text; empty: the task's.
+        "class_names": (),
         # Selects and reports models: accuracy, f1 (of the second of two classes), macro_f1,
         # matthews; for classes that are numbers, and for numbers, pearson and spearman; for scores
         # of documents ndcg@10, mrr@10, map, recall@10, recall@100, kendall_tau; for several labels

@@ -62,7 +62,7 @@ def pad_batch(
       batch_size: rows B; None for the number of examples.
       labels: class numbers, or numbers as a float array; None for all 0.
       example_ids: ids; None for 0, 1, 2 ...
-      head_slots: int32 [rows, ...] by name; None if the head needs none.
+      head_slots: int32, or float32 of numbers, [rows, ...] by name; None if the head needs none.
 
     Returns:
       A Batch of NumPy arrays.
@@ -103,7 +103,7 @@ def _label_dtype(labels) -> type:
 
 def _pad_slots(slots: np.ndarray, batch_size: int) -> np.ndarray:
     """Return the head slots of the examples, and -1 for padding examples."""
-    padded = np.full((batch_size, *slots.shape[1:]), -1, np.int32)
+    padded = np.full((batch_size, *slots.shape[1:]), -1, _label_dtype(slots))
     padded[: len(slots)] = slots
     return padded
 

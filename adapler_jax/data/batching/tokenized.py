@@ -18,7 +18,7 @@ class Tokenized:
       labels: int32 [rows] of classes, or float32 [rows] of numbers.
       example_ids: int32 [rows], unique, at least 0.
       head_slots: int32 arrays [rows, ...] by name: token slots or labels that a head reads or is
-        trained with; -1 for padding.
+        trained with; -1 for padding. Several numbers a text are float32 [rows, outputs].
       group: consecutive rows that belong together, such as the options of a question; 1 for
         independent rows.
     """

@@ -20,6 +20,11 @@ from adapler_jax.data.classification.labels import (
     has_labels,
     is_missing,
 )
+from adapler_jax.data.classification.number_lists import (
+    encode_number_lists,
+    name_outputs,
+    read_numbers,
+)
 from adapler_jax.data.classification.splits import (
     first_occurrences,
     grouped_holdout_rows,
@@ -48,8 +53,8 @@ class Examples:
 
     texts: list[str]  # or the first text of each pair
     text_pairs: list[str] | None  # the second text of each pair; None for single texts
-    # Class numbers, int32 [rows]; numbers, float32 [rows]; or 1 for the labels of a text, int32
-    # [rows, classes].
+    # Class numbers, int32 [rows]; numbers, float32 [rows], or several a text, float32 [rows,
+    # outputs]; or 1 for the labels of a text, int32 [rows, classes].
     labels: np.ndarray
     # Row numbers of this split, int32 [rows]; the index of per-example arrays.
     example_ids: np.ndarray
@@ -124,9 +129,9 @@ def load_task(
       source: replaces the task's source (see load_source).
       sources: a source for single splits, as {"test": "file:held_out.csv"}; replaces `source`.
       columns: column names by role, as {"text": "a", "text_pair": "b", "label": "stars"}; for
-        several labels a text, "label" may list a column for each.
+        several labels or numbers a text, "label" may list a column for each.
       class_names: replaces the task's; for `custom` the default is the classes in the training
-        labels.
+        labels. Of several numbers a text their names; the default is the names of the columns.
       split_seed: decides which rows are split off and drawn, whatever the training seed.
       split_fractions: replaces the task's: sizes of the splits to take from train if the source
         lacks them.
@@ -145,12 +150,15 @@ def load_task(
     task = _resolve(get_task(name), source=source, columns=columns, split_fractions=split_fractions)
     tables = read_tables(task, sources or {}, options or Options())
     for split, table in tables.items():
-        tables[split] = read_label_sets(task, table, label_separator)
+        tables[split] = read_numbers(task, read_label_sets(task, table, label_separator))
         check_columns(task, tables[split])
     notes = [note for table in tables.values() for note in table.notes]
     if skip_incomplete:
         tables = {split: _complete_rows(task, table, notes) for split, table in tables.items()}
-    if not task.has_numbers:
+    if task.has_numbers:
+        names = name_outputs(task, class_names, tables)
+        task = dataclasses.replace(task, class_names=names)
+    else:
         task = _with_classes(task, class_names, tables)
     tables, left_out = _leave_out_unlabelled(task, tables)
     splits = {split: _encode_examples(task, table, notes) for split, table in tables.items()}
@@ -184,6 +192,8 @@ def _resolve(
     by_label: tuple[str, ...] = ()
     if not isinstance(label, str):
         label, by_label = task.label_field, tuple(label)
+    if task.has_numbers and len(by_label) == 1:
+        (label,), by_label = by_label, ()
     contrasts = tuple(columns[role] for role in CONTRASTS if role in columns)
     if contrasts:
         fields.append("document")
@@ -194,7 +204,7 @@ def _resolve(
         text_fields=tuple(fields),
         label_field=label,
         label_columns=by_label,
-        class_names=by_label or task.class_names,
+        class_names=task.class_names if task.has_numbers else by_label or task.class_names,
         split_fractions=task.split_fractions if split_fractions is None else dict(split_fractions),
     )
 
@@ -294,7 +304,9 @@ def _encoder_of(task: Task) -> Callable[..., np.ndarray]:
     """Return the function that converts the labels of a task."""
     if task.has_label_sets:
         return encode_label_sets
-    return encode_numbers if task.has_numbers else encode_labels
+    if task.has_numbers:
+        return encode_number_lists if task.class_names else encode_numbers
+    return encode_labels
 
 
 def _check_texts(column: Sequence, field: str, where: str) -> None:

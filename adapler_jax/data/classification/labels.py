@@ -31,7 +31,12 @@ def has_labels(labels: Sequence, class_names: Sequence[str] = ()) -> bool:
 
 
 def is_missing(label) -> bool:
-    """Return True for the forms of "no label": None, NaN or an empty string."""
+    """Return True for the forms of "no label": None, NaN or an empty string.
+
+    Of a tuple, which has several numbers, one of them may be missing.
+    """
+    if isinstance(label, tuple):
+        return any(map(is_missing, label))
     return label is None or _is_nan(label) or _key(label) == ""
 
 
@@ -155,21 +160,30 @@ def encode_numbers(labels: Sequence, class_names: Sequence[str], *, where: str) 
     del class_names
     encoded = np.empty(len(labels), np.float32)
     for row, label in enumerate(labels):
-        try:
-            number = math.nan if "_" in str(label) else float(label)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if not abs(number) <= _MAX_NUMBER:
-            advice = (
-                "config.data.skip_incomplete=True leaves such rows out"
-                if is_missing(label)
-                else "correct the row, or name the column of numbers with config.data.columns"
-            )
+        number = number_of(label)
+        if number is None:
             raise ValueError(
-                f"{where}: row {row + 1} has the label {shown(label)}; expected a number; {advice}"
+                f"{where}: row {row + 1} has the label {shown(label)}; expected a number; "
+                f"{advise_numbers(label)}"
             )
         encoded[row] = number
     return encoded
+
+
+def number_of(label) -> float | None:
+    """Return the finite number of a label, a number or its text; None for other labels."""
+    try:
+        number = math.nan if "_" in str(label) else float(label)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if abs(number) <= _MAX_NUMBER else None
+
+
+def advise_numbers(label) -> str:
+    """Return what to do about a label that is no number, or not several."""
+    if is_missing(label):
+        return "config.data.skip_incomplete=True leaves such rows out"
+    return "correct the row, or name the column of numbers with config.data.columns"
 
 
 def _numbers_by_name(class_names: Sequence[str]) -> dict[str, int]:

@@ -33,7 +33,7 @@ def majority_note(share: float) -> str:
 def summarize(dataset: Dataset) -> tuple[str, ...]:
     """Return lines that a user should check before training: labels by split, suspicious texts."""
     if dataset.task.has_numbers:
-        return (_number_line(dataset.splits), *_text_notes(dataset.splits))
+        return (*_number_lines(dataset), *_text_notes(dataset.splits))
     if dataset.task.has_label_sets:
         return (*_label_table(dataset), *_text_notes(dataset.splits))
     counts = {
@@ -53,14 +53,22 @@ def summarize(dataset: Dataset) -> tuple[str, ...]:
     return (*lines, *_class_notes(dataset, counts), *_text_notes(dataset.splits))
 
 
-def _number_line(splits: Mapping[str, Examples]) -> str:
-    """Return the range and the mean of the labels that are numbers."""
-    numbers = np.concatenate([examples.labels for examples in splits.values()])
-    sizes = ", ".join(f"{len(examples)} {name}" for name, examples in splits.items())
-    return (
-        f"data: numbers from {numbers.min():g} to {numbers.max():g}, mean {numbers.mean():.3g}, in "
-        f"{sizes} texts"
-    )
+def _number_lines(dataset: Dataset) -> list[str]:
+    """Return the range and the mean of the labels that are numbers; of several a line for each."""
+    numbers = np.concatenate([examples.labels for examples in dataset.splits.values()])
+    sizes = ", ".join(f"{len(examples)} {name}" for name, examples in dataset.splits.items())
+    if numbers.ndim == 1:
+        return [f"data: numbers {_range_of(numbers)}, in {sizes} texts"]
+    ranges = [
+        f"  {short_name(name, _NAME_SIZE)}: {_range_of(column)}"
+        for name, column in zip(dataset.task.class_names, numbers.T, strict=True)
+    ]
+    return [f"data: {len(ranges)} numbers a text, in {sizes} texts", *ranges]
+
+
+def _range_of(numbers: np.ndarray) -> str:
+    """Return the range and the mean of numbers in words."""
+    return f"from {numbers.min():g} to {numbers.max():g}, mean {numbers.mean():.3g}"
 
 
 def _label_table(dataset: Dataset) -> list[str]:

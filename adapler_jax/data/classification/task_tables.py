@@ -1,7 +1,7 @@
 """Read the tables of a task's splits from their sources."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from adapler_jax.data.classification.tasks import OWN_TASKS, Task
 from adapler_jax.data.ranking.contrasts import expand_contrasts
@@ -76,9 +76,14 @@ def check_user_columns(task: Task, columns: Mapping[str, object]) -> None:
         known = (*ROLES, *CONTRASTS) if task.name == "custom_scores" else ROLES
         if role not in known:
             raise ValueError(explain_unknown("column role", role, known))
-        is_list = isinstance(column, list | tuple) and all(isinstance(x, str) for x in column)
-        if is_list and role == "label" and task.has_label_sets:
+        takes_list = role == "label" and (task.has_label_sets or task.takes_lists)
+        if takes_list and isinstance(column, list | tuple):
+            check_different(column)
             continue
+        if not isinstance(column, str) and task.has_numbers:
+            raise ValueError(
+                f"config.data.columns has {shown(column)} as {role}; expected the name of a column"
+            )
         if not isinstance(column, str):
             raise ValueError(
                 f"config.data.columns has {shown(column)} as {role}; expected the name of one "
@@ -95,6 +100,20 @@ def check_user_columns(task: Task, columns: Mapping[str, object]) -> None:
         raise ValueError(
             f"task {task.name!r} has single texts; drop config.data.columns.text_pair "
             "or use the task 'custom'"
+        )
+
+
+def check_different(columns: Sequence[str]) -> None:
+    """Raise ValueError for a list of columns of labels that repeats one, or has another value."""
+    other = next((name for name in columns if not isinstance(name, str)), None)
+    if other is not None:
+        raise ValueError(
+            f"config.data.columns.label has {shown(other)}; expected the names of columns"
+        )
+    twice = next((name for name in columns if list(columns).count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"config.data.columns.label names {shown(twice)} twice; expected different columns"
         )
 
 

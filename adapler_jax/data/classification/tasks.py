@@ -18,12 +18,13 @@ class Task:
       text_fields: one column for single texts, two for pairs.
       label_field: the column of the labels.
       class_names: in the order of the class numbers; empty for the sorted classes of the training
-        labels.
+        labels. Of several numbers a text their names, which the data give.
       metric: key of `metrics.classification.METRICS`, with numbers of `metrics.ranking`, with
         several labels of `metrics.label_sets`; it selects checkpoints and is reported.
       has_numbers: labels are numbers, as ratings and relevance; there are no classes.
       has_label_sets: a text has any number of the classes.
-      label_columns: of label sets, a column of truth values for each class; empty for one column.
+      label_columns: of label sets, a column of truth values for each class; of several numbers, a
+        column for each. Empty for one column.
       contrast_fields: of numbers, the columns of relevant documents and of others for a query;
         empty where each row is a pair with its number.
       compares_vectors: the numbers are similarities of two texts, each with a vector of its own.
@@ -55,6 +56,11 @@ class Task:
     drop_duplicates: bool = False
     prepare: Callable[[Table], Table] | None = None
     raw_fields: tuple[str, ...] = ()
+
+    @property
+    def takes_lists(self) -> bool:
+        """Return whether a text may have several numbers."""
+        return self.has_numbers and not self.compares_vectors
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -71,8 +71,9 @@ def tokenize(
             _write_cache(path, *encoded)
     tokens, segments = encoded
     labels, slots = examples.labels, {}
-    if labels.ndim > 1:  # several labels a text
-        labels, slots = np.zeros(len(labels), np.int32), {"label_BC": labels}
+    if labels.ndim > 1:  # several labels or numbers a text
+        name = "number_BC" if labels.dtype.kind == "f" else "label_BC"
+        labels, slots = np.zeros(len(labels), np.int32), {name: labels}
     return Tokenized(tokens, segments, labels, examples.example_ids, slots)
 
 
