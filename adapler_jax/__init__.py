@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from adapler_jax.inference.multi_label import MultiLabelClassifier
     from adapler_jax.inference.multiple_choice import MultipleChoice
     from adapler_jax.inference.question_answerer import QuestionAnswerer
-    from adapler_jax.inference.reranker import Reranker
+    from adapler_jax.inference.reranker import Regressor, Reranker
     from adapler_jax.pruning import make_pruner
     from adapler_jax.training.compress import compress
     from adapler_jax.training.compress_steps import CompressOptions
@@ -35,6 +35,7 @@ __all__ = [
     "MultipleChoice",
     "Promise",
     "QuestionAnswerer",
+    "Regressor",
     "Reranker",
     "__version__",
     "calibrate_model",
@@ -57,6 +58,7 @@ _MODULES = {
     "MultipleChoice": "adapler_jax.inference.multiple_choice",
     "Promise": "adapler_jax.evaluation.certificate",
     "QuestionAnswerer": "adapler_jax.inference.question_answerer",
+    "Regressor": "adapler_jax.inference.reranker",
     "Reranker": "adapler_jax.inference.reranker",
     "calibrate_model": "adapler_jax.evaluation.calibrate",
     "compress": "adapler_jax.training.compress",

@@ -1,4 +1,4 @@
-"""Classify or label texts, rank documents or make vectors with an ONNX file, without JAX.
+"""Classify, label or score texts, rank documents, or make vectors with an ONNX file, without JAX.
 
     adapler export --model=runs/fast/model --format=onnx
 
@@ -15,23 +15,30 @@ Shape letters:
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.export.onnx.embedder import Embedder
-from adapler_jax.export.onnx.engines import FLOAT32, ONNXRUNTIME, Engine, Row, load_file, run_rows
+from adapler_jax.export.onnx.engines import (
+    FLOAT32,
+    ONNXRUNTIME,
+    Engine,
+    Row,
+    load_file,
+    other_class,
+    run_rows,
+)
+from adapler_jax.export.onnx.scorers import Regressor, Reranker
 from adapler_jax.inference.label_sets import Threshold, make_label_prediction, with_thresholds
-from adapler_jax.inference.pair_scores import PairScorer, Rows
 from adapler_jax.inference.prediction import MultiLabelPrediction, Prediction, make_prediction
 from adapler_jax.inference.speedups import Budget, resolve_exported, spread_budget
 from adapler_jax.inference.texts import check_batch_size
 from adapler_jax.inference.words import Encoded, encode_tokens, encode_words, read_texts
 from adapler_jax.metrics.classification import check_threshold, decide, sigmoid, softmax
 
-__all__ = ["Classifier", "Embedder", "MultiLabelClassifier", "Reranker"]
+__all__ = ["Classifier", "Embedder", "MultiLabelClassifier", "Regressor", "Reranker"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,7 +87,7 @@ class Classifier:
         """
         found = load_file(directory, engine, file_name, num_threads=num_threads, dtype=dtype)
         loaded, settings = found.engine, found.settings
-        if not settings["class_names"]:
+        if not settings["class_names"] or settings.get("activation") is not None:
             raise ValueError(f"{found.path} does not classify texts; {other_class(settings)}")
         if settings.get("thresholds") is not None:
             raise ValueError(f"{found.path} gives a text several labels; {other_class(settings)}")
@@ -263,21 +270,6 @@ class MultiLabelClassifier:
         return prob_MC
 
 
-def other_class(settings: Mapping[str, Any]) -> str:
-    """Return the part of a message that names the class for a file.
-
-    Args:
-      settings: of the file.
-    """
-    if settings.get("thresholds") is not None:
-        return "load it with MultiLabelClassifier"
-    if settings["class_names"]:
-        return "load it with Classifier"
-    if settings.get("activation") is not None:
-        return "load it with Reranker"
-    return "load it with Embedder" if settings.get("dim") else "run it by the engine itself"
-
-
 def entered_layers(kept_L: np.ndarray, encoded: Encoded, num_layers: int) -> np.ndarray:
     """Return whether each token of a text enters each layer, bool [N, L].
 
@@ -287,70 +279,3 @@ def entered_layers(kept_L: np.ndarray, encoded: Encoded, num_layers: int) -> np.
       num_layers: N.
     """
     return kept_L[: len(encoded.token_L)] > np.arange(num_layers)[:, None]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Reranker(PairScorer):
-    """An exported model that scores a document for a query. Make one with `Reranker.load`."""
-
-    engine: Engine = dataclasses.field(repr=False)
-    tokenizer: Tokenizer = dataclasses.field(repr=False)
-    activation: str  # from the logit to the score: identity or sigmoid
-    max_length: int  # token slots of a pair
-    truncation_side: str  # that loses the tokens of long pairs
-    budgets: tuple[float, ...] = ()  # calibrated, increasing; empty for one speed
-    speedups: tuple[float, ...] = ()  # measured at these budgets
-
-    @classmethod
-    def load(
-        cls,
-        directory,
-        *,
-        engine: str = ONNXRUNTIME,
-        file_name: str | None = None,
-        num_threads: int | None = None,
-        dtype: str = FLOAT32,
-    ) -> "Reranker":
-        """Load a model directory with an exported file; arguments as in `Classifier.load`.
-
-        Raises:
-          ValueError: there is no such file or dtype, or the file is of another task.
-          ImportError: the engine is not installed.
-        """
-        found = load_file(directory, engine, file_name, num_threads=num_threads, dtype=dtype)
-        settings, takes_budgets = found.settings, found.engine.takes_budgets
-        activation = settings.get("activation")
-        if activation is None:
-            raise ValueError(f"{found.path} gives no scores to pairs; {other_class(settings)}")
-        return cls(
-            engine=found.engine,
-            tokenizer=found.tokenizer,
-            activation=activation,
-            max_length=settings["max_length"],
-            truncation_side=found.truncation_side,
-            budgets=tuple(settings["budgets"]) if takes_budgets else (),
-            speedups=tuple(settings["speedups"]) if takes_budgets else (),
-        )
-
-    def resolve(
-        self, budget: Budget = None, speedup: float | None = None, *, certified: bool = False
-    ) -> Budget:
-        """Return the budget for arguments of `predict`.
-
-        Raises:
-          ValueError: they contradict each other, or the file has no such budget or certificate.
-        """
-        if certified:
-            raise ValueError(
-                "a certificate is of the library's model, not of an exported file; load the model "
-                "with adapler_jax.Reranker, or give the certified budget as budget"
-            )
-        return resolve_exported(budget, speedup, budgets=self.budgets, speedups=self.speedups)
-
-    def logits(self, rows: Rows, batch_size: int, budget: Budget = None) -> np.ndarray:
-        """Return the logits of rows of tokens, float32 [rows]."""
-        logit_M = np.zeros(len(rows), np.float32)
-        budget_M = spread_budget(budget, len(rows), unit="pairs")
-        for row_B, logits_B1, _ in run_rows(self.engine, rows, batch_size, budget_M):
-            logit_M[row_B] = logits_B1[:, 0]
-        return logit_M

@@ -19,6 +19,7 @@ PUBLIC = {
     "MultipleChoice",
     "Promise",
     "QuestionAnswerer",
+    "Regressor",
     "Reranker",
     "__version__",
     "calibrate_model",

@@ -21,17 +21,18 @@ from adapler_jax.export.onnx.measurements import BATCH_SIZE, TAU, Measurement, r
 from adapler_jax.export.onnx.settings import OPENVINO, file_digests
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.multi_label import MultiLabelClassifier
-from adapler_jax.inference.reranker import Reranker
+from adapler_jax.inference.reranker import Regressor
 from adapler_jax.io.provenance import cpu_name
 from adapler_jax.metrics.classification import decide
 from adapler_jax.metrics.label_sets import decide_labels
-from adapler_jax.metrics.ranking import compare_orders, query_numbers
-from adapler_jax.weights.save import head_name_of
+from adapler_jax.metrics.ranking import compare_orders, mean_tau, query_numbers
+from adapler_jax.weights.save import extra_of, head_name_of
+from adapler_jax.weights.section import SINGLE_TEXTS
 
 NUM_SINGLE, NUM_BATCHED = 64, 256  # texts that are timed, one at a time and in batches
 NUM_ROUNDS = 3  # whose median counts
 # By the head, classes of models whose answers are not compared with given labels.
-OTHERS = {"multi_label": onnx.MultiLabelClassifier, "regression": onnx.Reranker}
+OTHERS = {"multi_label": onnx.MultiLabelClassifier, "regression": onnx.Regressor}
 
 
 def measure_export(
@@ -68,7 +69,7 @@ def measure_export(
     exported = exported_class.load(directory, engine=engine, file_name=path.name, dtype=dtype)
     log(f"comparing {path.name} with the library on {len(texts):,} texts")
     predict: Callable
-    if isinstance(exported, onnx.Reranker):
+    if isinstance(exported, onnx.Regressor):
         compared, predict = _compare_orders(exported, directory, texts), exported.predict
     elif isinstance(exported, onnx.MultiLabelClassifier):
         compared, predict = _compare_sets(exported, directory, texts), exported.predict_probs
@@ -120,25 +121,32 @@ def _compare_sets(
 
 
 def _compare_orders(
-    exported: onnx.Reranker, directory: Path, pairs: Sequence[Any]
+    exported: onnx.Regressor, directory: Path, texts: Sequence[Any]
 ) -> dict[str, Any]:
-    """Return the agreement of an exported reranker, fields of `Measurement`.
+    """Return the agreement of an exported model of numbers, fields of `Measurement`.
+
+    Pairs of one number are compared by the documents of each query, other texts all together.
 
     Raises:
-      ValueError: there are fewer than two pairs, or single texts.
+      ValueError: there are fewer than two texts, or single texts for a model of pairs.
     """
-    if len(pairs) < 2 or any(isinstance(pair, str) for pair in pairs):
+    model = Regressor.load(directory)
+    has_pairs = not any(isinstance(text, str) for text in texts)
+    ranks = len(model.output_names) == 1 and not extra_of(directory).get(SINGLE_TEXTS)
+    if ranks and (len(texts) < 2 or not has_pairs):
         raise ValueError(
             "orders are compared on two pairs of a query and a document or more; of a file name "
             "two columns, as --column=query,document"
         )
-    found_M, expected_M = (
-        model.predict(pairs, activation="identity")
-        for model in (exported, Reranker.load(directory))
-    )
-    tau_G = compare_orders(found_M, expected_M, query_numbers(pairs)).tau_G
+    if len(texts) < 2:
+        raise ValueError("numbers are compared on two texts or more; give more texts")
+    found, expected = (loaded.predict(texts, activation="identity") for loaded in (exported, model))
+    if ranks:
+        tau = float(np.mean(compare_orders(found, expected, query_numbers(texts)).tau_G))
+    else:
+        tau = mean_tau(found.reshape(len(texts), -1), expected.reshape(len(texts), -1))
     return {
-        "agreement": float(np.mean(tau_G)),
+        "agreement": tau,
         "accuracy": None,
         "library_accuracy": None,
         "measure": TAU,

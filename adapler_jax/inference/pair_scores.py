@@ -6,28 +6,22 @@ Shape letters:
     W windows of all pairs
 """
 
-import abc
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization.templates import read_template
 from adapler_jax.inference.long_texts import encode_windows
+from adapler_jax.inference.number_models import NumberModel, Rows, activate, check_option
 from adapler_jax.inference.speedups import Budget, repeat_budgets, spread_budget
 from adapler_jax.inference.texts import PAIR_KEYS, check_batch_size, split_pairs
-from adapler_jax.inference.words import Encoded, Tokens, encode_tokens
-from adapler_jax.metrics.classification import sigmoid
 
-IDENTITY, SIGMOID = "identity", "sigmoid"
-ACTIVATIONS = (IDENTITY, SIGMOID)  # of `heads.regression`
 TRUNCATE, BEST_WINDOW = "truncate", "best_window"
 LONG_DOCUMENT_MODES = (TRUNCATE, BEST_WINDOW)  # for documents that are longer than the model
 
 Pairs = Iterable[tuple[str, str]]
-Rows = Sequence[Tokens] | Sequence[Encoded]
 
 
 class Ranked(TypedDict):
@@ -38,23 +32,21 @@ class Ranked(TypedDict):
     text: NotRequired[str]  # the document, on request
 
 
-class PairScorer(abc.ABC):
-    """Methods of a reranker. A subclass has these fields, and computes logits of tokens."""
+class PairScorer(NumberModel):
+    """Methods of a reranker, which has one number."""
 
-    tokenizer: Tokenizer
-    activation: str  # from the logit to the score: identity or sigmoid
-    max_length: int  # token slots of a pair
-    truncation_side: str  # that loses the tokens of long pairs
-
-    @abc.abstractmethod
     def logits(self, rows: Rows, batch_size: int, budget: Budget = None) -> np.ndarray:
-        """Return the logits of rows of tokens, float32 [rows], in batches."""
+        """Return the logits of rows of tokens, float32 [rows], in batches.
 
-    @abc.abstractmethod
-    def resolve(
-        self, budget: Budget = None, speedup: float | None = None, *, certified: bool = False
-    ) -> Budget:
-        """Return the budget for arguments of `predict`; None for the model's own speed."""
+        Args:
+          rows: of `encode_tokens`.
+          batch_size: rows of a batch; fewer rows run in a batch of the next power of two.
+          budget: of all rows, or one for each, as `resolve` returns it.
+
+        Raises:
+          RuntimeError: JAX cannot run in this process.
+        """
+        return self.outputs(rows, batch_size, budget)[:, 0]
 
     def predict(
         self,
@@ -161,13 +153,8 @@ class PairScorer(abc.ABC):
     def _checked(self, activation: str | None, long_documents: str, batch_size: int) -> str:
         """Return the activation; raise for a wrong argument of `predict`."""
         check_batch_size(batch_size)
-        activation = self.activation if activation is None else activation
-        for name, value, known in (
-            ("activation", activation, ACTIVATIONS),
-            ("long_documents", long_documents, LONG_DOCUMENT_MODES),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r:.60}; expected {' or '.join(known)}")
+        activation = self.choose_activation(activation)
+        check_option("long_documents", long_documents, LONG_DOCUMENT_MODES)
         return activation
 
     def _pair_logits(
@@ -188,26 +175,8 @@ class PairScorer(abc.ABC):
         if not firsts:
             return np.zeros(0, np.float32)
         if long_documents == TRUNCATE:
-            return self.logits(self._encode(firsts, seconds), batch_size, budget_M)
+            return self.logits(self.encode_texts(firsts, seconds), batch_size, budget_M)
         return self._best_windows(firsts, seconds, batch_size, budget_M)
-
-    def encode_tokens(self, pairs: Pairs) -> list[Tokens]:
-        """Tokenize pairs, cut to the model's length.
-
-        Raises:
-          TypeError: as in `predict`.
-        """
-        return self._encode(*split_pairs(pairs))
-
-    def _encode(self, firsts: list[str], seconds: list[str] | None) -> list[Tokens]:
-        """Tokenize first and second texts."""
-        return encode_tokens(
-            self.tokenizer,
-            firsts,
-            seconds,
-            max_length=self.max_length,
-            truncation_side=self.truncation_side,
-        )
 
     def _best_windows(
         self,
@@ -235,11 +204,6 @@ class PairScorer(abc.ABC):
                 f"the query has {len(ids)} tokens; this model takes {room} of a query and a "
                 "document together: shorten the query"
             )
-
-
-def activate(logit_M: np.ndarray, activation: str) -> np.ndarray:
-    """Return the scores of logits, float32, as `heads.regression.apply_activation` does."""
-    return sigmoid(logit_M) if activation == SIGMOID else logit_M
 
 
 def split_given_pairs(pairs) -> tuple[list[str], list[str]]:

@@ -1,8 +1,8 @@
-"""A saved reranker as its users see it: a query and documents in, scores or an order out."""
+"""Saved models of numbers as their users see them: rerankers, and regressors of any texts."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Unpack
+from typing import Self, Unpack
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -22,33 +22,42 @@ from adapler_jax.inference.loading import (
     warm_up,
 )
 from adapler_jax.inference.model_kind import loader_hint
-from adapler_jax.inference.pair_scores import PairScorer, Rows
+from adapler_jax.inference.number_models import (
+    SCORE,
+    NumberModel,
+    Rows,
+    TextScorer,
+    check_one_output,
+)
+from adapler_jax.inference.pair_scores import PairScorer
 from adapler_jax.inference.processes import Portable, check_process, with_origin
 from adapler_jax.inference.rows import RowRunner
 from adapler_jax.inference.speedups import Budget
 from adapler_jax.types import Params
+from adapler_jax.weights.save import Saved
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Reranker(Portable, PairScorer):
-    """A model that scores a document for a query. Make one with `Reranker.load`."""
+class LoadedNumbers(Portable, NumberModel):
+    """A saved model of numbers that runs in JAX."""
 
     run: Callable = dataclasses.field(repr=False)  # (params, Batch) -> (logits, Trace)
     params: Params = dataclasses.field(repr=False)
     tokenizer: Tokenizer = dataclasses.field(repr=False)
-    activation: str  # from the logit to the score: identity or sigmoid
+    activation: str  # from a logit to its number: identity or sigmoid
     num_layers: int
-    max_length: int  # token slots of a pair
+    max_length: int  # token slots of a text or pair
     lengths: tuple[int, ...]  # padded lengths of batches
-    truncation_side: str = "right"  # that loses the tokens of long pairs: right, left or middle
+    truncation_side: str = "right"  # that loses the tokens of long texts: right, left or middle
     dtype: str = "float32"  # of the operands of the encoder's products
-    calibration: Calibration | None = None  # for scores at another budget
+    calibration: Calibration | None = None  # for numbers at another budget
+    output_names: tuple[str, ...] = (SCORE,)  # in the order of the logits
 
     @classmethod
     @with_origin
     def load(
         cls, directory, *, compilation_cache: str = "", **options: Unpack[EngineOptions]
-    ) -> "Reranker":
+    ) -> Self:
         """Load a saved model directory.
 
         Args:
@@ -57,14 +66,10 @@ class Reranker(Portable, PairScorer):
           **options: as in `Classifier.load`.
 
         Raises:
-          ValueError: the model is damaged, or does not return one number.
+          ValueError: the model is damaged, or of another kind.
         """
         saved = open_model(directory, compilation_cache=compilation_cache)
-        if saved.head.name != "regression":
-            raise ValueError(
-                f"{directory} holds a model with the head {saved.head.name!r}, which gives no "
-                f"score to a pair; {loader_hint(saved)}"
-            )
+        cls._check(saved, directory)
         loaded = prepare_model(saved, **options)
         calibration = None
         if loaded.pruner.takes_budgets:
@@ -80,7 +85,17 @@ class Reranker(Portable, PairScorer):
             truncation_side=truncation_side_of(saved, loaded.tokenizer_side),
             dtype=loaded.dtype,
             calibration=calibration,
+            output_names=saved.class_names or (SCORE,),
         )
+
+    @classmethod
+    def _check(cls, saved: Saved, directory) -> None:
+        """Raise ValueError unless a saved model gives numbers."""
+        if saved.head.name != "regression":
+            raise ValueError(
+                f"{directory} holds a model with the head {saved.head.name!r}, which gives no "
+                f"{SCORE} to a text or pair; {loader_hint(saved)}"
+            )
 
     def warm_up(self, batch_size: int = 32) -> float:
         """Compile, or read from the cache, every program for batches up to this size.
@@ -111,8 +126,8 @@ class Reranker(Portable, PairScorer):
             raise ValueError("certified is given with a budget or a speedup; give one")
         return certified_request(self.calibration, None, self.dtype).budget
 
-    def logits(self, rows: Rows, batch_size: int, budget: Budget = None) -> np.ndarray:
-        """Return the logits of rows of tokens, float32 [rows].
+    def outputs(self, rows: Rows, batch_size: int, budget: Budget = None) -> np.ndarray:
+        """Return the logits of rows of tokens, float32 [rows, outputs].
 
         Args:
           rows: of `encode_tokens`.
@@ -123,10 +138,27 @@ class Reranker(Portable, PairScorer):
           RuntimeError: JAX cannot run in this process.
         """
         check_process()
+        num_outputs = len(self.output_names)
         if not rows:
-            return np.zeros(0, np.float32)
+            return np.zeros((0, num_outputs), np.float32)
         runner = RowRunner(
             self.run, self.params, self.lengths, self.num_layers, self.calibration, np.asarray
         )
         num_rows = padded_batch_size(len(rows), batch_size)
-        return runner.probs(rows, num_rows, budget, num_classes=1)[0][:, 0]
+        return runner.probs(rows, num_rows, budget, num_classes=num_outputs)[0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reranker(LoadedNumbers, PairScorer):
+    """A model that scores a document for a query. Make one with `Reranker.load`."""
+
+    @classmethod
+    def _check(cls, saved: Saved, directory) -> None:
+        """Raise ValueError unless a saved model gives one number."""
+        super()._check(saved, directory)
+        check_one_output(saved.class_names, directory)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Regressor(LoadedNumbers, TextScorer):
+    """A model that gives one or several numbers to a text. Make one with `Regressor.load`."""

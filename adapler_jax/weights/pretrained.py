@@ -24,17 +24,21 @@ from adapler_jax.weights.rules import (
     POOLER_RULES,
     Rule,
     axis_sizes,
-    dense_dim_of,
     foreign_part,
     head_rules,
+    own_outputs_of,
 )
-from adapler_jax.weights.score_heads import MULTI_LABEL_TYPE
+from adapler_jax.weights.score_heads import MULTI_LABEL_TYPE, REGRESSION_TYPE
 from adapler_jax.weights.sentence_modules import dense_tensors
 from adapler_jax.weights.shapes import model_sizes
 from adapler_jax.weights.tree import check_layer_counts, check_tensors, to_tree
 
 # problem_type of transformers by the head.
-KINDS = {CLASSIFICATION.name: "single_label_classification", MULTI_LABEL.name: MULTI_LABEL_TYPE}
+KINDS = {
+    CLASSIFICATION.name: "single_label_classification",
+    MULTI_LABEL.name: MULTI_LABEL_TYPE,
+    "regression": REGRESSION_TYPE,
+}
 CLASSIFIER_NAMES = tuple(rule.name for rule in CLASSIFIER_RULES)
 
 
@@ -90,6 +94,9 @@ def load_pretrained(
         once), or its classifier has another use.
     """
     num_classes = check_request(num_classes, class_names, num_positions)
+    own_outputs = own_outputs_of(head)
+    if head.has_classes:
+        num_classes = num_classes or own_outputs or None
     directory = resolve_model(path_or_name)
     config, raw = read_config(directory)
     tensors, source = read_canonical(directory, config, raw)
@@ -103,7 +110,7 @@ def load_pretrained(
     parts = choose_head(tensors, head, num_classes, reinit_head=reinit_head)
     explain_classes(parts.fresh, own_names, class_names)
     kept_classes = count_classes(parts.tensors)
-    needed_classes = num_classes if head.has_classes else dense_dim_of(head) or 1
+    needed_classes = num_classes if head.has_classes else own_outputs or 1
     total_classes = kept_classes or needed_classes or len(own_names or ()) or 2
     sizes = model_sizes(config, encoder_rules + parts.rules, {}, num_classes=total_classes)
     check_tensors(parts.tensors, encoder_rules + parts.rules, sizes, source)
@@ -216,9 +223,9 @@ def check_kind(raw: dict, tensors: dict, source: Path, *, head: Head) -> None:
     raise ValueError(
         f"{source}: the checkpoint's classifier has {num_outputs} outputs, {found}; there are the "
         f"heads {', '.join(HEADS)}, and a classification has two classes or more, one of which is "
-        "right. One output with numbers as labels is for the task custom_scores, several labels a "
-        "text are for the task custom_multi_label. To train another head on this encoder, start it "
-        "afresh: config.reinit_head=True"
+        "right. Numbers as labels are for the task custom_scores, several labels a text are for "
+        "the task custom_multi_label. To train another head on this encoder, start it afresh: "
+        "config.reinit_head=True"
     )
 
 

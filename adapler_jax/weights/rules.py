@@ -93,12 +93,31 @@ OTHER_HEADS = re.compile(
 
 def head_rules(head: Head) -> tuple[Rule, ...]:
     """Return the rules of a head with its options."""
-    return HEAD_RULES[head.name] if head.name != "embedding" or dense_dim_of(head) else ()
+    return HEAD_RULES[head.name] if head.name != "embedding" or own_outputs_of(head) else ()
 
 
-def dense_dim_of(head: Head) -> int:
-    """Return the outputs of the dense layer of a model of vectors; 0 without one."""
-    return dict(head.factory_kwargs).get("dense_dim", 0)
+def own_outputs_of(head: Head) -> int:
+    """Return the outputs that a head's options name: several numbers, or a vector's dense layer.
+
+    Without such an option it is 0.
+    """
+    options = dict(head.factory_kwargs)
+    return options.get("num_outputs") or options.get("dense_dim") or 0
+
+
+def check_own_outputs(head: Head, num_outputs: int, where: str) -> None:
+    """Raise ValueError where a head's options name another number of outputs.
+
+    Args:
+      head: of the model.
+      num_outputs: of a part of the model.
+      where: names this part.
+    """
+    if own_outputs_of(head) not in (0, num_outputs):
+        raise ValueError(
+            f"{where} has {num_outputs} outputs and the head {head.name} has "
+            f"{own_outputs_of(head)}; save the model with a head of as many"
+        )
 
 
 def model_rules(

@@ -47,7 +47,13 @@ from adapler_jax.weights.config import (
 from adapler_jax.weights.files import named_tensors, read_safetensors
 from adapler_jax.weights.hub import TOKENIZER_FILES
 from adapler_jax.weights.labels import is_name
-from adapler_jax.weights.rules import architecture_of, axis_sizes, dense_dim_of, model_rules
+from adapler_jax.weights.rules import (
+    architecture_of,
+    axis_sizes,
+    check_own_outputs,
+    model_rules,
+    own_outputs_of,
+)
 from adapler_jax.weights.saved_tokenizer import (
     settle_tokenizer,
     tokenizer_is_copy,
@@ -189,6 +195,7 @@ def tensors_of(
     Raises:
       ValueError: params do not fit the config.
     """
+    check_own_outputs(head, num_outputs_of(params), "params")
     rules = model_rules(pruner_name, head, encoder=encoder_of(config))
     sizes = model_sizes(
         config,
@@ -307,7 +314,9 @@ def load_model(directory) -> Saved:
     if not weights_path.is_file():
         raise ValueError(f"{weights_path} does not exist; the model directory is incomplete")
     tensors = named_tensors(read_safetensors(weights_path), config, raw, weights_path)
-    num_classes = len(class_names or ()) if head.has_classes else dense_dim_of(head) or 1
+    class_names = class_names or () if head.has_classes else ()
+    num_classes = len(class_names) if head.has_classes else own_outputs_of(head) or 1
+    check_own_outputs(head, num_classes, f"{config_path}: id2label")
     # Before the pruner makes a site for each layer.
     check_layer_counts(tensors, rules, axis_sizes(config, num_classes=0), source=weights_path)
     sizes = model_sizes(
@@ -326,7 +335,7 @@ def load_model(directory) -> Saved:
         pruner_name=section["pruner"],
         pruner_options=options,
         head=head,
-        class_names=(class_names or ()) if head.has_classes else (),
+        class_names=class_names,
         max_length=section["max_length"],
         task=section["task"],
         extra=section["extra"],

@@ -1,4 +1,4 @@
-"""Read and write in config.json that a model returns one number, or several labels a text.
+"""Read and write in config.json that a model returns numbers, or several labels a text.
 
 Source: the keys are sentence-transformers', class CrossEncoder, and `problem_type` is
 transformers'.
@@ -25,12 +25,14 @@ TORCH_NAMES = {
     SIGMOID: "torch.nn.modules.activation.Sigmoid",
 }
 TORCH_NAME = re.compile(r"torch\.nn\.(?:modules\.\w+\.)?(Identity|Sigmoid)")
-PROBLEM_TYPE, MULTI_LABEL_TYPE = "problem_type", "multi_label_classification"
+PROBLEM_TYPE = "problem_type"
+MULTI_LABEL_TYPE, REGRESSION_TYPE = "multi_label_classification", "regression"
+NUM_LABELS = 2  # of transformers, where a config.json names none
 LABEL = "LABEL_0"  # the name that transformers gives a single output
 
 
 def head_of_checkpoint(directory: Path) -> Head:
-    """Return the head that a folder describes: vectors, one number, several labels, or classes.
+    """Return the head that a folder describes: vectors, numbers, several labels, or classes.
 
     For a saved model of this library it is the saved head.
 
@@ -48,7 +50,17 @@ def head_of_checkpoint(directory: Path) -> Head:
         return read_modules(path.parent).head
     if has_one_output(raw):
         return regression(read_activation(path.parent, raw))
+    if raw.get(PROBLEM_TYPE) == REGRESSION_TYPE:
+        return regression(read_activation(path.parent, raw), num_outputs=count_outputs(raw))
     return MULTI_LABEL if raw.get(PROBLEM_TYPE) == MULTI_LABEL_TYPE else CLASSIFICATION
+
+
+def count_outputs(raw: dict[str, Any]) -> int:
+    """Return the outputs of a model of several numbers; raw is the content of its config.json."""
+    labels, count = raw.get("id2label"), raw.get("num_labels")
+    if isinstance(labels, dict) and labels:
+        return len(labels)
+    return count if type(count) is int and count > 0 else NUM_LABELS
 
 
 def has_one_output(raw: dict[str, Any]) -> bool:
@@ -61,10 +73,10 @@ def has_one_output(raw: dict[str, Any]) -> bool:
 
 
 def read_activation(directory: Path, raw: dict[str, Any]) -> str:
-    """Return the activation of a model with one output.
+    """Return the activation of a model of numbers.
 
-    Without a name it is the sigmoid, as in sentence-transformers, but for `problem_type`
-    regression, whose numbers transformers returns as they are.
+    Without a name it is the sigmoid of one output, as in sentence-transformers, but for
+    `problem_type` regression, whose numbers transformers returns as they are.
 
     Args:
       directory: of the model.
@@ -84,7 +96,7 @@ def read_activation(directory: Path, raw: dict[str, Any]) -> str:
         name = values.get(key)
         if name is not None:
             return _activation_of(name, f"{source}: {key}")
-    return IDENTITY if raw.get(PROBLEM_TYPE) == "regression" else SIGMOID
+    return IDENTITY if raw.get(PROBLEM_TYPE) == REGRESSION_TYPE else SIGMOID
 
 
 def _activation_of(name, where: str) -> str:
@@ -123,4 +135,5 @@ def score_entries(head: Head, config: EncoderConfig) -> dict[str, Any]:
         return {}
     check_query_segments(head, config)
     name = TORCH_NAMES[dict(head.factory_kwargs)["activation"]]
-    return label_names((LABEL,)) | {CROSS_ENCODER_KEY: {ACTIVATION_KEY: name}}
+    kind = {PROBLEM_TYPE: REGRESSION_TYPE} if head.has_classes else label_names((LABEL,))
+    return kind | {CROSS_ENCODER_KEY: {ACTIVATION_KEY: name}}

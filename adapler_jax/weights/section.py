@@ -17,6 +17,7 @@ from adapler_jax.weights.labels import is_name
 SECTION = OUR_SECTION
 FORMAT = 1
 NEEDED = ("pruner", "max_length", "task", "extra")
+SINGLE_TEXTS = "single_texts"  # field of extra: true for a model of numbers of single texts
 MAX_NUMBER = 1_000_000  # of options that count something
 # Fields of extra["qa"] by their type; others are not read here.
 QA_COUNTS = (

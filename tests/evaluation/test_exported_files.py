@@ -176,7 +176,7 @@ def test_the_order_of_a_reranker_is_compared(reranker_dir, monkeypatch):
     found = adapler_jax.measure_export(path, PAIRS)
     assert found.agreement == pytest.approx(1.0) and found.measure == "Kendall's tau"
     assert found.accuracy is None
-    assert found.sentence().startswith("Kendall's tau with the library's order of 12 pairs is 1.0")
+    assert found.sentence().startswith("Kendall's tau with the library's order of 12 texts is 1.0")
     card = card_of(reranker_dir)
     assert (
         "| file | texts | Kendall's tau |" in card and "| onnx/model.onnx | 12 | 100.00% |" in card
@@ -188,8 +188,8 @@ def test_the_order_of_a_reranker_is_compared(reranker_dir, monkeypatch):
         score_M[6:] *= -1.0
         return score_M
 
-    predict = onnx.Reranker.predict
-    monkeypatch.setattr(onnx.Reranker, "predict", turn)
+    predict = onnx.Regressor.predict
+    monkeypatch.setattr(onnx.Regressor, "predict", turn)
     assert adapler_jax.measure_export(path, PAIRS).agreement == pytest.approx(0.0, abs=1e-9)
 
 
@@ -198,6 +198,15 @@ def test_a_reranker_is_compared_on_pairs(reranker_dir):
     for texts in (TEXTS, PAIRS[:1], []):
         with pytest.raises(ValueError, match="orders are compared on two pairs of a query"):
             adapler_jax.measure_export(path, texts)
+
+
+def test_the_numbers_of_single_texts_are_compared_by_the_order_of_all(tmp_path):
+    head = regression(num_outputs=2)
+    directory = save_tiny(tmp_path / "several", "adapler", head=head, max_length=14)
+    found = adapler_jax.measure_export(adapler_jax.export_onnx(directory), TEXTS)
+    assert found.agreement == pytest.approx(1.0) and found.measure == "Kendall's tau"
+    with pytest.raises(ValueError, match="numbers are compared on two texts or more"):
+        adapler_jax.measure_export(directory / "onnx" / "model.onnx", TEXTS[:1])
 
 
 def test_numbers_of_an_earlier_release_are_kept(model_dir):

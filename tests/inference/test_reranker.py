@@ -15,7 +15,7 @@ import adapler_jax
 from adapler_jax import onnx as runtime
 from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.heads import CLASSIFICATION, regression
-from adapler_jax.inference import pair_scores
+from adapler_jax.inference import number_models
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.reranker import Reranker
 from adapler_jax.weights.save import save_model
@@ -162,7 +162,7 @@ def test_a_long_document_is_as_good_as_its_best_window(load):
 
 def test_scores_near_zero_keep_their_order():
     logits = np.linspace(-40.0, -10.0, 2001, dtype=np.float32)
-    found = pair_scores.activate(logits, "sigmoid")
+    found = number_models.activate(logits, "sigmoid")
     assert len(np.unique(found)) == 2001 and found.dtype == np.float32
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits.astype(np.float64))), rtol=1e-6)
 
@@ -249,11 +249,11 @@ def test_no_program_is_compiled_after_the_warm_up(load):
 
 def test_names_and_scores_of_activations_are_the_heads():
     head_module = sys.modules["adapler_jax.heads.regression"]  # the function has its name
-    assert pair_scores.ACTIVATIONS == head_module.ACTIVATIONS
+    assert number_models.ACTIVATIONS == head_module.ACTIVATIONS
     logits = np.array([-1e4, -2.0, 0.0, 3.0, 1e4], np.float32)
-    for name in pair_scores.ACTIVATIONS:
+    for name in number_models.ACTIVATIONS:
         expected = head_module.apply_activation(logits, name)
-        np.testing.assert_allclose(pair_scores.activate(logits, name), expected, atol=1e-7)
+        np.testing.assert_allclose(number_models.activate(logits, name), expected, atol=1e-7)
 
 
 def test_an_exported_file_ranks_as_the_library_does_without_jax(load, models, tmp_path):
@@ -285,7 +285,7 @@ def test_an_exported_file_ranks_as_the_library_does_without_jax(load, models, tm
 def test_an_exported_classifier_is_no_reranker(tmp_path):
     directory = save(tmp_path / "m", CLASSIFICATION, 3, class_names=("a", "b", "c"))
     adapler_jax.export_onnx(directory)
-    with pytest.raises(ValueError, match="gives no scores to pairs; load it with Classifier"):
+    with pytest.raises(ValueError, match="gives no scores to texts; load it with Classifier"):
         runtime.Reranker.load(directory)
 
 

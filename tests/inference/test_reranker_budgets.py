@@ -16,7 +16,7 @@ from adapler_jax.evaluation.calibrate import calibrate_model
 from adapler_jax.evaluation.certificate import Promise
 from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, regression
 from adapler_jax.inference.calibration import CALIBRATION_FILE, read_calibration
-from adapler_jax.inference.reranker import Reranker
+from adapler_jax.inference.reranker import Regressor, Reranker
 from adapler_jax.weights.save import save_model
 from benchmarks.compilations import compilations
 from tests import tiny
@@ -108,6 +108,13 @@ def test_each_pair_may_have_its_own_budget(reranker):
     windows = reranker.predict(PAIRS, budget=budgets, long_documents="best_window")
     is_short = np.arange(len(PAIRS)) != 3
     np.testing.assert_allclose(windows[is_short], mixed[is_short], atol=1e-6)
+
+
+def test_a_regressor_takes_the_same_budgets(certified, reranker):
+    regressor = Regressor.load(certified[0], driver="masked")
+    for options in ({"budget": 0.4}, {"budget": [0.4, 1.0] * 3}, {"speedup": 1.2}):
+        expected = reranker.predict(PAIRS, **options)
+        np.testing.assert_array_equal(regressor.predict(PAIRS, **options), expected)
 
 
 def test_a_speedup_and_a_certificate_are_budgets(reranker):

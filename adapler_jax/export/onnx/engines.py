@@ -1,7 +1,7 @@
 """Load exported files in ONNX Runtime or OpenVINO, and run rows of tokens in them. Without JAX."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -189,6 +189,21 @@ def load_file(
     tokenizer, side = load_core_and_side(directory)
     check_embedding_rows(tokenizer, settings["vocab_size"], directory)
     return LoadedFile(loaded, settings, tokenizer, settings["truncation_side"] or side, path)
+
+
+def other_class(settings: Mapping[str, Any]) -> str:
+    """Return the part of a message that names the class for a file.
+
+    Args:
+      settings: of the file.
+    """
+    if settings.get("thresholds") is not None:
+        return "load it with MultiLabelClassifier"
+    if settings.get("activation") is not None:
+        return f"load it with {'Regressor' if settings['class_names'] else 'Reranker'}"
+    if settings["class_names"]:
+        return "load it with Classifier"
+    return "load it with Embedder" if settings.get("dim") else "run it by the engine itself"
 
 
 def run_rows(

@@ -49,7 +49,7 @@ class Measurement:
                 f"{100 * self.library_accuracy:.1f}%)"
             )
         if self.measure == TAU:
-            found = f"Kendall's tau with the library's order of {self.num_texts:,} pairs is "
+            found = f"Kendall's tau with the library's order of {self.num_texts:,} texts is "
             found += f"{self.agreement:.4f}"
         else:
             found = f"{100 * self.agreement:.2f}% of {self.num_texts:,} texts have the library's "
