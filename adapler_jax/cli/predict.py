@@ -10,7 +10,8 @@ a header line on standard output, or a .csv, .tsv, .jsonl or .parquet file, whic
 complete. Files may be larger than memory.
 
 A reranker takes tables and JSON lines with the columns query and document, or text and text_pair,
-and gives the score of each row. A model of vectors takes single texts and gives the column
+and gives the score of each row. A model of numbers of single texts takes text lines too; one of
+several numbers gives a column for each. A model of vectors takes single texts and gives the column
 embedding, a list of numbers in .jsonl and .parquet files.
 
 A question-answering model takes tables and JSON lines with the columns question and context. It

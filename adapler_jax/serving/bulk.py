@@ -31,6 +31,7 @@ from adapler_jax.serving.prediction_inputs import (
     STANDARD,
     VECTORS,
     input_kind,
+    is_for_pairs,
     open_input,
     parquet_schema,
     use_of,
@@ -176,7 +177,8 @@ def check_use(request: PredictRequest, use: str, kind: str) -> None:
         raise ValueError(f"{model} reads no windows of texts; leave out --long_texts")
     if use in (SCORES, VECTORS) and (request.with_kept or request.explain):
         raise ValueError(f"{model} gives {use} without words; leave out --kept and --explain")
-    if use in NEEDED and kind == "txt":
+    needs_table = is_for_pairs(model) if use == SCORES else use in NEEDED
+    if needs_table and kind == "txt":
         job, columns = NEEDED[use]
         raise ValueError(
             f"{model} {job}, which text lines do not have; give a table with the columns "

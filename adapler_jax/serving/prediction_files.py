@@ -24,7 +24,6 @@ LABELS = "labels"
 IS_CUT = "is_cut"
 IS_ESCALATED = "is_escalated"  # with a certified margin only
 WORD_COLUMNS = KEPT_WORDS, NUM_TOKENS = ("kept_words", "tokens_per_layer")
-SCORE_COLUMNS = ("score", IS_CUT)
 EMBEDDING = "embedding"
 VECTOR_COLUMNS = (EMBEDDING, IS_CUT)
 ANSWER_COLUMNS = ("answer", "start", "end", "score", "probability")

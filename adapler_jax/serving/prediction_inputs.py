@@ -10,13 +10,21 @@ from adapler_jax.data.sources.parquet import parquet_errors
 from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, SPAN
 from adapler_jax.inference.model_kind import check_classifies
 from adapler_jax.serving.streams import KINDS, kind_of, usual_columns
-from adapler_jax.weights.save import extra_of, head_name_of, load_model, task_of
+from adapler_jax.weights.save import (
+    class_names_of,
+    extra_of,
+    head_name_of,
+    load_model,
+    task_of,
+)
+from adapler_jax.weights.section import SINGLE_TEXTS
 
 STANDARD = "-"  # input or output
 # Uses of a model.
 CLASSES, ANSWERS, OPTIONS, SCORES = "classes", "answers", "options", "scores"
 LABELS, VECTORS = "labels", "vectors"  # several labels of a text; its vector
 QUESTION_COLUMNS = ("question", "context")  # of a model that answers questions
+TEXT_COLUMNS = usual_columns(None)
 # Of a model that scores pairs, best first.
 PAIR_COLUMNS = (("query", "document"), ("text", "text_pair"), ("sentence1", "sentence2"))
 
@@ -43,6 +51,11 @@ def use_of(model) -> str:
     if head != CLASSIFICATION.name:
         check_classifies(load_model(model))
     return CLASSES
+
+
+def is_for_pairs(model) -> bool:
+    """Return whether a model of numbers is a reranker: one number, and not of single texts."""
+    return class_names_of(model) is None and not extra_of(model).get(SINGLE_TEXTS)
 
 
 def input_kind(
@@ -82,11 +95,6 @@ def _check_columns(columns: Sequence[str], use: str) -> None:
         raise ValueError(
             f"--column names {', '.join(columns)}; expected question, article, and a column of "
             "lists of options or one per option"
-        )
-    if use == SCORES and len(columns) not in (0, 2):
-        raise ValueError(
-            f"--column names {', '.join(columns)}; expected the two columns of a query and a "
-            "document"
         )
     if use == VECTORS and len(columns) > 1:
         raise ValueError(
@@ -137,7 +145,9 @@ def parquet_schema(file: BinaryIO, where: str):
 def usual_of(model, use: str) -> list[tuple[str, ...]]:
     """Return the column names to look for, best first."""
     if use == SCORES:
-        return list(PAIR_COLUMNS)
+        is_single = extra_of(model).get(SINGLE_TEXTS)
+        pairs = () if is_single else PAIR_COLUMNS
+        return [*pairs] if is_for_pairs(model) else [*pairs, *TEXT_COLUMNS]
     if use == VECTORS:
         return usual_columns(None)
     return usual_columns(task_of(model)) if use in (CLASSES, LABELS) else [QUESTION_COLUMNS]

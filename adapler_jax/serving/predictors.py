@@ -12,9 +12,9 @@ from adapler_jax.inference.loading import padded_batch_size
 from adapler_jax.inference.long_texts import TRUNCATE, check_no_windows
 from adapler_jax.inference.multi_label import MultiLabelClassifier
 from adapler_jax.inference.multiple_choice import MultipleChoice
-from adapler_jax.inference.pair_scores import activate
+from adapler_jax.inference.number_models import activate
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
-from adapler_jax.inference.reranker import Reranker
+from adapler_jax.inference.reranker import Regressor
 from adapler_jax.inference.speedups import Budget
 from adapler_jax.serving.highlight import (
     highlight_answers,
@@ -22,8 +22,8 @@ from adapler_jax.serving.highlight import (
     highlight_predictions,
 )
 from adapler_jax.serving.prediction_files import (
+    IS_CUT,
     IS_ESCALATED,
-    SCORE_COLUMNS,
     VECTOR_COLUMNS,
     Columns,
     answer_column_names,
@@ -176,25 +176,28 @@ class LabelPredictor:
 
 
 class ScorePredictor:
-    """Score pairs; tokens are made ahead of the model."""
+    """Give texts or pairs their numbers; tokens are made ahead of the model."""
 
-    column_names = SCORE_COLUMNS
+    def __init__(self, regressor: Regressor, *, batch_size: int = 32, budget: Budget = None):
+        """Take a loaded regressor, its batch size, and the budget of all texts."""
+        self._regressor, self._batch_size, self._budget = regressor, batch_size, budget
 
-    def __init__(self, reranker: Reranker, *, batch_size: int = 32, budget: Budget = None):
-        """Take a loaded reranker, its batch size, and the budget of all pairs."""
-        self._reranker, self._batch_size, self._budget = reranker, batch_size, budget
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Return the output columns, in their order."""
+        return (*self._regressor.output_names, IS_CUT)
 
     def encode(self, texts: list) -> Sequence[Any]:
-        """Tokenize pairs."""
-        return self._reranker.encode_tokens(texts)
+        """Tokenize texts or pairs."""
+        return self._regressor.encode_tokens(texts)
 
     def predict(self, encoded: Sequence[Any]) -> Predicted:
-        """Return scores."""
-        logit_N = self._reranker.logits(encoded, self._batch_size, self._budget)
-        score_N = activate(logit_N, self._reranker.activation)
-        scores = [float(f"{score:.{DIGITS}g}") for score in score_N]
-        columns = scores, [tokens.is_cut for tokens in encoded]
-        return Predicted(dict(zip(SCORE_COLUMNS, columns, strict=True)))
+        """Return a column for each number."""
+        logit_NC = self._regressor.outputs(encoded, self._batch_size, self._budget)
+        number_CN = activate(logit_NC, self._regressor.activation).T.tolist()
+        scores = [[_rounded(number) for number in number_N] for number_N in number_CN]
+        columns = *scores, [tokens.is_cut for tokens in encoded]
+        return Predicted(dict(zip(self.column_names, columns, strict=True)))
 
 
 class VectorPredictor:
@@ -213,7 +216,7 @@ class VectorPredictor:
     def predict(self, encoded: Sequence[Any]) -> Predicted:
         """Return vectors."""
         vector_NI = self._embedder.encode_rows(encoded, self._batch_size)
-        vectors = [[float(f"{value:.{DIGITS}g}") for value in row] for row in vector_NI.tolist()]
+        vectors = [[_rounded(value) for value in row] for row in vector_NI.tolist()]
         columns = vectors, [tokens.is_cut for tokens in encoded]
         return Predicted(dict(zip(VECTOR_COLUMNS, columns, strict=True)))
 
@@ -258,6 +261,11 @@ class ListPredictor(Generic[Prediction]):
         return Predicted(self._columns_of(predictions), highlighted)
 
 
+def _rounded(value: float) -> float:
+    """Return a number with the digits of float32."""
+    return float(f"{value:.{DIGITS}g}")
+
+
 def _highlighted(highlight: Highlight, predictions: Sequence[Any], shown: Shown) -> str:
     """Return texts with highlighted words if they are shown."""
     return highlight(predictions, colour=shown.colour) if shown.highlights else ""
@@ -277,9 +285,9 @@ def load_predictor(model, use: str, settings: ModelSettings, shown: Shown) -> Pr
     if use == OPTIONS:
         return _load_options(model, settings, shown)
     if use == SCORES:
-        reranker = Reranker.load(model, dtype=settings.dtype, driver=settings.driver)
-        budget = reranker.resolve(settings.budget, settings.speedup, certified=settings.certified)
-        return ScorePredictor(reranker, batch_size=settings.batch_size, budget=budget)
+        regressor = Regressor.load(model, dtype=settings.dtype, driver=settings.driver)
+        budget = regressor.resolve(settings.budget, settings.speedup, certified=settings.certified)
+        return ScorePredictor(regressor, batch_size=settings.batch_size, budget=budget)
     if use == LABELS:
         labeller = MultiLabelClassifier.load(
             model, threshold=settings.threshold, dtype=settings.dtype, driver=settings.driver
