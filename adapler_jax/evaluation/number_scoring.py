@@ -1,38 +1,47 @@
-"""Score a head that returns a number, by correlation or by the order of a query's documents.
+"""Score a head that returns numbers, by correlation or by the order of a query's documents.
 
 Shape letters:
 
     E examples of a set
+    C numbers of an example
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.evaluation.scoring import check_finite, check_same_texts, paired_error
-from adapler_jax.heads.regression import apply_activation
+from adapler_jax.heads.regression import apply_activation, numbers_of
 from adapler_jax.metrics.differences import number_difference_error
 from adapler_jax.metrics.ranking import (
     CORRELATIONS,
     QUERY_METRICS,
     check_number_metric,
     compare_orders,
-    kendall_tau,
+    mean_tau,
     query_scores,
 )
 from adapler_jax.types import Batch
 
 
+class _NumberColumns(NamedTuple):
+    """The logits of some examples, and what is right."""
+
+    logit_EC: np.ndarray  # float32
+    label_EC: np.ndarray  # float32
+    example_id_E: np.ndarray  # int
+
+
 class NumberScorer:
-    """Score numbers by a metric of `metrics.ranking`."""
+    """Score numbers by a metric of `metrics.ranking`; of several it is their mean."""
 
     def __init__(self, metric: str, *, activation: str, group_E: np.ndarray):
         """Set the metric.
 
         Args:
-          metric: one of CORRELATIONS or QUERY_METRICS.
+          metric: one of CORRELATIONS, or for one number of QUERY_METRICS.
           activation: from the logit to the number.
           group_E: int, by example id; documents of one query have the same number.
 
@@ -41,32 +50,40 @@ class NumberScorer:
         """
         check_number_metric(metric)
         self._metric, self._activation, self._group_E = metric, activation, group_E
-        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._parts: list[_NumberColumns] = []
 
     def add(self, logits: Any, batch: Batch, is_real_B: np.ndarray) -> None:
-        """Add a batch; logits: [B, 1]."""
-        logit_B = np.asarray(logits)[:, 0]
-        columns = logit_B, np.asarray(batch.label_B), np.asarray(batch.example_id_B)
-        logit_B, label_B, id_B = (column[is_real_B] for column in columns)
-        self._parts.append((logit_B, label_B, id_B))
+        """Add a batch; logits: [B, C]."""
+        logits_BC = np.asarray(logits)
+        label_BC = np.asarray(numbers_of(batch, logits_BC.shape[-1]))
+        columns = logits_BC, label_BC, np.asarray(batch.example_id_B)
+        self._parts.append(_NumberColumns(*(column[is_real_B] for column in columns)))
 
-    def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return logits, labels and example ids of all batches, in the order of the ids.
+    def _columns(self) -> _NumberColumns:
+        """Return the examples of all batches, in the order of their ids.
 
         Orders are of logits: different logits may have equal numbers.
         """
-        logit_E, label_E, id_E = (np.concatenate(column) for column in zip(*self._parts))
-        order_E = np.argsort(id_E)
-        return logit_E[order_E], label_E[order_E], id_E[order_E]
+        found = _NumberColumns(*(np.concatenate(column) for column in zip(*self._parts)))
+        order_E = np.argsort(found.example_id_E)
+        return _NumberColumns(*(column[order_E] for column in found))
 
-    def _numbers(self, logit_E: np.ndarray) -> np.ndarray:
-        """Return the numbers of logits, float64 [E]."""
-        return np.asarray(apply_activation(jnp.asarray(logit_E), self._activation), np.float64)
+    def _numbers(self, logit_EC: np.ndarray) -> np.ndarray:
+        """Return the numbers of logits, float64 [E, C]."""
+        return np.asarray(apply_activation(jnp.asarray(logit_EC), self._activation), np.float64)
 
-    def _correlate(self, logit_E: np.ndarray, label_E: np.ndarray) -> float:
-        """Return the metric of CORRELATIONS."""
+    def _correlate(self, logit_EC: np.ndarray, label_EC: np.ndarray) -> float:
+        """Return the metric of CORRELATIONS, the mean over outputs."""
         is_ranked = self._metric == "spearman"
-        return CORRELATIONS[self._metric](logit_E if is_ranked else self._numbers(logit_E), label_E)
+        found_EC = logit_EC if is_ranked else self._numbers(logit_EC)
+        correlate = CORRELATIONS[self._metric]
+        outputs = zip(found_EC.T, label_EC.T, strict=True)
+        return float(np.mean([correlate(found_E, label_E) for found_E, label_E in outputs]))
+
+    def _query_scores(self, found: _NumberColumns) -> dict[int, float]:
+        """Return the metric of QUERY_METRICS by the number of the query."""
+        group_E = self._group_E[found.example_id_E]
+        return query_scores(self._metric, found.logit_EC[:, 0], found.label_EC[:, 0], group_E)
 
     def scores(self) -> dict[str, float]:
         """Return `score`, and `mse`, the mean squared error.
@@ -74,26 +91,26 @@ class NumberScorer:
         Raises:
           ValueError: a number is not finite, or no query has a relevant document.
         """
-        logit_E, label_E, id_E = self._columns()
-        check_finite(logit_E)
-        error = float(np.mean((self._numbers(logit_E) - label_E) ** 2))
+        found = self._columns()
+        check_finite(found.logit_EC)
+        error = float(np.mean((self._numbers(found.logit_EC) - found.label_EC) ** 2))
         if self._metric in CORRELATIONS:
-            return {"score": self._correlate(logit_E, label_E), "mse": error}
-        found = query_scores(self._metric, logit_E, label_E, self._group_E[id_E])
-        if not found:
+            return {"score": self._correlate(found.logit_EC, found.label_EC), "mse": error}
+        by_query = self._query_scores(found)
+        if not by_query:
             raise ValueError(
                 f"no query has documents whose labels rank them, so {self._metric} is not defined; "
                 "choose another config.data.metric"
             )
-        return {"score": float(np.mean(list(found.values()))), "mse": error}
+        return {"score": float(np.mean(list(by_query.values()))), "mse": error}
 
     def example_scores(self) -> Mapping[int, float]:
         """Return the metric by the number of the query; for a correlation minus squared errors."""
-        logit_E, label_E, id_E = self._columns()
+        found = self._columns()
         if self._metric in QUERY_METRICS:
-            return query_scores(self._metric, logit_E, label_E, self._group_E[id_E])
-        error_E = (self._numbers(logit_E) - label_E) ** 2
-        return dict(zip(id_E.tolist(), (-error_E).tolist()))
+            return self._query_scores(found)
+        error_EC = (self._numbers(found.logit_EC) - found.label_EC) ** 2
+        return dict(zip(found.example_id_E.tolist(), (-error_EC.mean(axis=-1)).tolist()))
 
     def difference_se(self, other: "NumberScorer") -> float | None:
         """Return the paired standard error of the score's difference to another model's.
@@ -105,27 +122,25 @@ class NumberScorer:
         """
         if self._metric in QUERY_METRICS:
             return paired_error(self.example_scores(), other.example_scores())
-        logit_E, other_E, label_E, _ = self._paired(other)
-        return number_difference_error(self._correlate, label_E, logit_E, other_E)
+        found, other_EC = self._paired(other)
+        return number_difference_error(self._correlate, found.label_EC, found.logit_EC, other_EC)
 
     def agreement(self, other: "NumberScorer") -> dict[str, float]:
         """Return `kendall_tau` and `top10_overlap` with another model, means over queries.
 
-        For correlations there is one tau, over all examples.
+        For correlations there is one tau, over all examples; of several numbers it is their mean.
 
         Raises:
           ValueError: the other model has other examples.
         """
-        logit_E, other_E, _, id_E = self._paired(other)
+        found, other_EC = self._paired(other)
         if self._metric in CORRELATIONS:
-            return {"kendall_tau": kendall_tau(logit_E, other_E)}
-        return compare_orders(logit_E, other_E, self._group_E[id_E]).means()
+            return {"kendall_tau": mean_tau(found.logit_EC, other_EC)}
+        group_E = self._group_E[found.example_id_E]
+        return compare_orders(found.logit_EC[:, 0], other_EC[:, 0], group_E).means()
 
-    def _paired(
-        self, other: "NumberScorer"
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return the logits of both models, the labels and the ids, in the order of the ids."""
-        logit_E, label_E, id_E = self._columns()
-        other_E, _, other_id_E = other._columns()
-        check_same_texts(id_E, other_id_E)
-        return logit_E, other_E, label_E, id_E
+    def _paired(self, other: "NumberScorer") -> tuple[_NumberColumns, np.ndarray]:
+        """Return the examples of this model, and the logits of another one for them, [E, C]."""
+        found, others = self._columns(), other._columns()
+        check_same_texts(found.example_id_E, others.example_id_E)
+        return found, others.logit_EC

@@ -85,6 +85,12 @@ def kendall_tau(score_X, other_X) -> float:
     return 0.0 if np.isnan(tau) else float(tau)
 
 
+def mean_tau(score_BC, other_BC) -> float:
+    """Compute Kendall's tau-b of two models' numbers, the mean over C numbers of an example."""
+    outputs = zip(np.asarray(score_BC).T, np.asarray(other_BC).T, strict=True)
+    return float(np.mean([kendall_tau(score_B, other_B) for score_B, other_B in outputs]))
+
+
 QUERY_METRICS: dict[str, Callable] = {
     "ndcg@10": ndcg,
     "mrr@10": reciprocal_rank,

@@ -201,6 +201,8 @@ def _check_task(workdir: pathlib.Path, dense: Saved, task: TaskData) -> None:
 
 def describe_head(head: Head, class_names: tuple[str, ...]) -> str:
     """Return a phrase for the outputs of a head."""
+    if class_names and head.name == "regression":
+        return f"the numbers {', '.join(class_names)}"
     if class_names:
         return f"the classes {', '.join(class_names)}"
     return f"{head.name} answers" + "".join(

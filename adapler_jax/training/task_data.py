@@ -118,7 +118,7 @@ def load_task_data(
     if get_task(config.task).compares_vectors:
         return similarity_data(config, directory, only)
     if get_task(config.task).has_numbers:
-        return number_data(config, directory, only)
+        return number_data(config, directory, only, saved_names=saved_names)
     load = label_set_data if get_task(config.task).has_label_sets else class_data
     return load(config, directory, only, saved_names=saved_names)
 

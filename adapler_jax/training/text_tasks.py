@@ -1,4 +1,4 @@
-"""Load a task of labelled texts in tokens: classes, or numbers."""
+"""Load a task of labelled texts in tokens: classes, labels, or numbers."""
 
 import dataclasses
 import pathlib
@@ -26,12 +26,18 @@ from adapler_jax.heads.regression import IDENTITY, SIGMOID
 from adapler_jax.io.user_folders import user_cache
 from adapler_jax.metrics.classification import metric_name
 from adapler_jax.metrics.label_sets import DEFAULT_THRESHOLD, THRESHOLDS, check_label_metric
-from adapler_jax.metrics.ranking import QUERY_METRICS, check_number_metric, text_numbers
+from adapler_jax.metrics.ranking import (
+    CORRELATIONS,
+    QUERY_METRICS,
+    check_number_metric,
+    text_numbers,
+)
 from adapler_jax.training.task_record import TaskData
 from adapler_jax.weights.base_model import base_model_entry
 from adapler_jax.weights.labels import names_in_run
 from adapler_jax.weights.save import class_names_of, extra_if_ours
 from adapler_jax.weights.score_heads import head_of_checkpoint
+from adapler_jax.weights.section import SINGLE_TEXTS
 
 
 def is_qa_task(config) -> bool:
@@ -193,41 +199,53 @@ def thresholds_by_name(directory, class_names: Sequence[str]) -> list[float]:
     return [by_name.get(name, DEFAULT_THRESHOLD) for name in class_names]
 
 
-def number_data(config, directory, only: Sequence[str]) -> TaskData:
-    """Return a task of pairs with a number each; arguments as in `load_task_data`.
+def number_data(
+    config, directory, only: Sequence[str], *, saved_names: Sequence[str] = ()
+) -> TaskData:
+    """Return a task of texts or pairs with numbers; arguments as in `load_task_data`.
 
     Raises:
-      ValueError: as in `load_task`, texts are single, a metric does not fit, or a number is outside
-        of [0, 1] where a sigmoid gives the numbers.
+      ValueError: as in `load_task`, a metric or a field does not fit, or a number is outside of
+        [0, 1] where a sigmoid gives the numbers.
     """
-    if config.data.class_names:
-        raise ValueError(
-            f"config.data.class_names is given, but task {config.task!r} has numbers; leave it out"
-        )
     dataset = load_data(config)
+    names = names_in_run(saved_names, dataset.task.class_names)
+    if config.data.class_names and not names:
+        raise ValueError(
+            f"config.data.class_names is given, but task {config.task!r} has one number a text; "
+            "leave it out"
+        )
     metric = config.data.get("metric", "") or dataset.task.metric
     check_number_metric(metric)
-    head = choose_head(config, directory)
+    head = choose_head(config, directory, num_outputs=len(names) or 1)
     activation = dict(head.factory_kwargs)["activation"]
     for name, examples in dataset.splits.items():
         check_numbers(examples.labels, activation, where=f"the split {name}")
-    texts = tokenize_splits(config, directory, dataset, only)
     groups = {name: text_numbers(examples.texts) for name, examples in dataset.splits.items()}
     check_queries(config, dataset, metric, groups)
+    texts = tokenize_splits(config, directory, dataset, only)
+    if len(dataset.task.text_fields) == 1:
+        check_protects_none(config, head)
+        texts = texts._replace(extra=texts.extra | {SINGLE_TEXTS: True})
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
         return NumberScorer(metric, activation=activation, group_E=groups[split])
 
     return make_task(
-        dataset, texts, metric=metric, head=head, class_names=(), make_scorer=make_scorer
+        dataset, texts, metric=metric, head=head, class_names=names, make_scorer=make_scorer
     )
 
 
-def choose_head(config, directory) -> Head:
-    """Return the head of a number, by config.data.activation and config.data.protects_query.
+def choose_head(config, directory, *, num_outputs: int = 1) -> Head:
+    """Return the head of numbers, by config.data.activation and config.data.protects_query.
 
     Without an activation it is the one of the model's own head, else identity. A query that the
     model's own head protects stays protected.
+
+    Args:
+      config: of the run.
+      directory: of the model.
+      num_outputs: numbers of a text.
 
     Raises:
       ValueError: the config names another activation.
@@ -237,7 +255,17 @@ def choose_head(config, directory) -> Head:
     return regression(
         config.data.get("activation", "") or own.get("activation", IDENTITY),
         config.data.get("protects_query", False) or own.get("protects_query", False),
+        num_outputs,
     )
+
+
+def check_protects_none(config, head: Head) -> None:
+    """Raise ValueError where a head protects the queries of single texts."""
+    if dict(head.factory_kwargs)["protects_query"]:
+        raise ValueError(
+            f"protects_query is set, but task {config.task!r} has single texts, whose tokens would "
+            "all be kept: leave it out, or name the second text in config.data.columns"
+        )
 
 
 def check_numbers(number_E: np.ndarray, activation: str, *, where: str) -> None:
@@ -251,15 +279,19 @@ def check_numbers(number_E: np.ndarray, activation: str, *, where: str) -> None:
 
 
 def check_queries(config, dataset: Dataset, metric: str, groups: dict[str, np.ndarray]) -> None:
-    """Raise ValueError for single texts, and for a metric of orders without a query to order."""
-    if len(dataset.task.text_fields) < 2:
+    """Raise ValueError for a metric of orders without a query to order."""
+    if metric not in QUERY_METRICS:
+        return
+    has_pairs = len(dataset.task.text_fields) == 2
+    if not has_pairs or dataset.task.class_names:
+        found = "several numbers a text" if has_pairs else "single texts"
         raise ValueError(
-            f"task {config.task!r} has single texts, and numbers are of pairs: name the second "
-            "text in config.data.columns, as {'text': 'query', 'text_pair': 'document'}"
+            f"config.data.metric is {metric!r}, which orders the documents of a query by one "
+            f"number, but task {config.task!r} has {found}; choose {' or '.join(CORRELATIONS)}"
         )
     for name, group_E in groups.items():
         has_orders = len(np.unique(group_E)) < len(group_E)
-        if metric in QUERY_METRICS and name != "train" and not has_orders:
+        if name != "train" and not has_orders:
             raise ValueError(
                 f"config.data.metric is {metric!r}, but each first text of {name} is in one row, "
                 "so there are no documents to order; give all documents of a query, or choose "

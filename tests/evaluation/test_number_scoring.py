@@ -86,3 +86,26 @@ def test_damaged_numbers_and_missing_relevance_are_named():
     empty.add(np.zeros((2, 1), np.float32), batch, np.array([True, True]))
     with pytest.raises(ValueError, match="no query has documents whose labels rank them, so map"):
         empty.scores()
+
+
+def scorer_of_two(logits, labels, metric="spearman"):
+    """Return a scorer of rows with two numbers each, after a padding example."""
+    found = NumberScorer(metric, activation="identity", group_E=np.arange(len(labels)))
+    batch = batch_of([1] * (1 + len(labels))).replace(
+        head_slots={"number_BC": np.array([[9, 9], *labels], np.float32)},
+        example_id_B=np.array([0, *range(len(labels))], np.int32),
+    )
+    is_real_B = np.arange(1 + len(labels)) > 0
+    found.add(np.array([[7, 7], *logits], np.float32), batch, is_real_B)
+    return found
+
+
+def test_the_score_of_several_numbers_is_the_mean_over_them():
+    logits = [[1, 3], [2, 2], [3, 1]]  # one order is right, the other is turned
+    found = scorer_of_two(logits, [[0, 0], [1, 1], [5, 5]])
+    assert found.scores() == pytest.approx({"score": 0.0, "mse": 32 / 6})
+    assert found.example_scores() == {0: -5.0, 1: -1.0, 2: -10.0}
+    right = scorer_of_two([[1, 1], [2, 2], [3, 3]], [[0, 0], [1, 1], [5, 5]])
+    assert right.scores()["score"] == 1.0
+    assert right.agreement(found) == pytest.approx({"kendall_tau": 0.0})
+    assert difference_se(right, right) == 0.0 < difference_se(right, found)

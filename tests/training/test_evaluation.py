@@ -15,6 +15,7 @@ from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.evaluation import score_tables, timing
 from adapler_jax.evaluation.score_tables import print_rows, threshold_rows
+from adapler_jax.heads import CLASSIFICATION, SPAN, regression
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.pruning import adapler, keep_all
@@ -210,9 +211,14 @@ def test_a_threshold_is_chosen_on_validation_and_saved_when_asked_for(finished, 
 
 
 def test_thresholds_are_for_two_classes_of_texts():
-    cases = (("abc", 1, "3 classes"), ("", 1, "no classes"), ("ab", 2, "no classes"))
-    for names, group, found in cases:
-        task = TaskData("t", "accuracy", None, tuple(names), {}, (), None, group=group)
+    cases = (
+        ("abc", 1, CLASSIFICATION, "3 classes"),
+        ("", 1, SPAN, "no classes"),
+        ("ab", 2, CLASSIFICATION, "no classes"),
+        ("ab", 1, regression(num_outputs=2), "no classes"),
+    )
+    for names, group, head, found in cases:
+        task = TaskData("t", "accuracy", head, tuple(names), {}, (), None, group=group)
         with pytest.raises(ValueError, match=f"chosen between two classes; the task t has {found}"):
             evaluation.check_threshold_metric(task, "f1")
 
