@@ -1,13 +1,13 @@
-"""Make a classifier, a reranker or a model of vectors faster, with text of its task and no labels.
+"""Make a model of classes, numbers or vectors faster, with text of its task and no labels.
 
     adapler compress --model=MODEL --data=FILE --out=DIR --speedup=3
 
-MODEL is a classifier or a reranker in Hugging Face form, a folder of sentence-transformers, or a
-saved model of this library. The data
-are text lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Two methods drop
-tokens without training, then AdapLeR is trained to answer as the model does; --notrain leaves that
-out. Of those that reach the speedup, DIR/model is the one that agrees most with MODEL. It takes any
-budget, as after `adapler calibrate`. A second call continues an interrupted one.
+MODEL is a classifier, a reranker or another model of numbers in Hugging Face form, a folder of
+sentence-transformers, or a saved model of this library. The data are text lines (.txt), a table
+(.csv, .tsv, .parquet) or JSON lines (.jsonl). Two methods drop tokens without training, then
+AdapLeR is trained to answer as the model does; --notrain leaves that out. Of those that reach the
+speedup, DIR/model is the one that agrees most with MODEL. It takes any budget, as after `adapler
+calibrate`. A second call continues an interrupted one.
 
 A reranker, whose classifier has one output, is made faster with pairs of a query and a document:
 --column=query,document. Give the documents that it ranks for a query, as the first hundred of a
@@ -15,7 +15,8 @@ search, in a row each. It is judged by the order of the documents of each query.
 --max_disagreement=0.05 certifies the fastest budget at which, for at least 95% of queries, the
 first 10 documents share at least 9 with MODEL's.
 
-A model of several labels a text is judged by the texts whose labels are all equal.
+A model of numbers of single texts, or of several numbers, is judged by the order of all texts, and
+a model of several labels a text by the texts whose labels are all equal. They take no budgets.
 
 A model of vectors is made faster with single texts. It is judged by the order of the similarities
 of random pairs of texts. A plain encoder needs --pooling=mean or cls.
@@ -46,7 +47,7 @@ FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "directory or hub name of a classifier, a reranker or a model of vectors",
+    "directory or hub name of a model of classes, labels, numbers or vectors",
     required=True,
     flag_values=FLAGS,
 )

@@ -141,6 +141,11 @@ def _divide(
     saved: Saved, texts: Sequence, budgets: Sequence[float], **request: Any
 ) -> tuple[list, list]:
     """Return the texts that calibrate, and the texts that measure; check the request of these."""
+    if saved.head.name == "regression" and saved.head.has_classes:
+        raise ValueError(
+            f"{saved.directory} gives several numbers to a text, and budgets are for classifiers "
+            "and rerankers; train or compress it to the speed that you need"
+        )
     if not is_reranker(saved):
         check_classifies(saved)
     check_calibrates(pruner_of_saved(saved))
@@ -253,7 +258,7 @@ def _load(saved: Saved, **options: Any) -> Classifier | Reranker:
 
 def is_reranker(saved: Saved) -> bool:
     """Return whether a saved model gives one number to a pair."""
-    return saved.head.name == "regression"
+    return saved.head.name == "regression" and not saved.head.has_classes
 
 
 def _timed(

@@ -65,8 +65,8 @@ def as_pairs(texts: Sequence) -> list[Pair]:
         return list(zip(*split_given_pairs(list(texts))))
     except TypeError as error:
         raise ValueError(
-            f"{error}, since the model is a reranker; of a file name two columns, as "
-            "--column=query,document"
+            f"{error}, since a model of one number has budgets for pairs alone; of a file name two "
+            "columns, as --column=query,document"
         ) from error
 
 

@@ -10,16 +10,16 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.embedder import Embedder
 from adapler_jax.inference.loading import sorted_batches
 from adapler_jax.inference.multi_label import MultiLabelClassifier
-from adapler_jax.inference.reranker import Reranker
+from adapler_jax.inference.reranker import Regressor, Reranker
 from adapler_jax.io.messages import listed
 from adapler_jax.types import Batch
 from adapler_jax.weights.save import class_names_of, head_name_of
 
-Reader = Classifier | MultiLabelClassifier | Reranker | Embedder
+Reader = Classifier | MultiLabelClassifier | Regressor | Embedder
 READERS: dict[str, type[Reader]] = {
     "embedding": Embedder,
     "multi_label": MultiLabelClassifier,
-    "regression": Reranker,
+    "regression": Regressor,
 }
 MIN_TEXTS = 100
 BATCH_SIZE = 32
@@ -130,7 +130,7 @@ def split_texts(texts: Sequence, *, seed: int, fraction: float = 0.5) -> tuple[l
 
 
 def load_reader(directory) -> Reader:
-    """Load a saved model of classes, labels, scores or vectors of texts.
+    """Load a saved model of classes, labels, numbers or vectors of texts.
 
     Raises:
       ValueError: the model is damaged, or has another head.
@@ -138,13 +138,13 @@ def load_reader(directory) -> Reader:
     return READERS.get(head_name_of(directory), Classifier).load(directory)
 
 
-def make_batches(reader: Reader, texts: Sequence) -> list[Batch]:
+def make_batches(reader: Reader | Reranker, texts: Sequence) -> list[Batch]:
     """Return the texts in padded batches, in random order of the batches' lengths."""
     return [batch for _, batch in batches_and_rows(reader, texts)]
 
 
 def batches_and_rows(
-    reader: Reader, texts: Sequence, lengths: Sequence[int] | None = None
+    reader: Reader | Reranker, texts: Sequence, lengths: Sequence[int] | None = None
 ) -> list[tuple[np.ndarray, Batch]]:
     """Return the batches of `make_batches`, each with the numbers of its texts.
 

@@ -137,7 +137,7 @@ def distance(head: Head, logits_EC: np.ndarray, full_EC: np.ndarray) -> float:
 
 
 def check_head(method: str, head: Head) -> None:
-    """Raise ValueError unless the head has classes, labels, a number or a vector of texts."""
+    """Raise ValueError unless the head has classes, labels, numbers or a vector of texts."""
     if not head.has_classes and head.name not in ("regression", "embedding"):
         raise ValueError(
             f"method {method} is for classes, labels, scores and vectors of texts; this model has "
@@ -154,8 +154,7 @@ def spread(batches: Sequence[Batch], num_texts: int) -> list[Batch]:
 def predicted_logit(head: Head) -> Callable:
     """Return a function (logits [B, C], Batch) -> the logit of the model's own answer, float32 [B].
 
-    It is the largest logit, or the logit where there is one. Of several labels it is the mean
-    size of their logits.
+    It is the largest logit. Of several labels it is the mean size of their logits.
     """
 
     def take(logits_BC, batch: Batch):
@@ -195,7 +194,8 @@ def vocabulary_saliency(
     @jax.jit
     def measure(params, batch):
         """Return the saliency of a batch."""
-        target = head.target_logit if head.name == "embedding" else predicted_logit(head)
+        has_right = head.name not in ("regression", "embedding")
+        target = predicted_logit(head) if has_right else head.target_logit
         return input_saliency(params, config, batch, target=target, dtype=dtype, head=head)[0]
 
     total_V, count_V = np.zeros(config.vocab_size), np.zeros(config.vocab_size)

@@ -1,7 +1,7 @@
-"""Compress a classifier, a reranker or a model of vectors with text of its task, without labels.
+"""Compress a model of classes, numbers or vectors with text of its task, without labels.
 
 Two methods drop tokens without training, then AdapLeR is trained. The model that agrees most with
-the given one is the result, which is calibrated unless it gives vectors. The answers of the given
+the given one is the result. Classifiers and rerankers are calibrated. The answers of the given
 model are the labels of the texts, and AdapLeR is trained on the model's soft labels. A validation
 score is therefore the agreement with the given model.
 
@@ -10,7 +10,7 @@ score is therefore the agreement with the given model.
     OUT/attention-2x/ a model without training, as OUT/vocabulary-2x
     OUT/run/          the workdir of the training, which a second call continues; OUT/run-4-layers
                       with a student of four layers
-    OUT/model/        the result; with calibration.json, but for vectors
+    OUT/model/        the result; with calibration.json of a classifier or a reranker
 """
 
 import functools
@@ -28,6 +28,7 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.metrics.classification import decide
 from adapler_jax.training.compress_labels import compress_label_sets
+from adapler_jax.training.compress_numbers import compress_numbers
 from adapler_jax.training.compress_scores import compress_scores
 from adapler_jax.training.compress_steps import (
     CALIBRATION_FRACTION,
@@ -60,13 +61,13 @@ def compress(
     options: CompressOptions | None = None,
     log: Callable[[str], None] = print,
 ) -> Calibration | None:
-    """Make a faster copy of a fine-tuned classifier, reranker or model of vectors.
+    """Make a faster copy of a fine-tuned model of classes, labels, numbers or vectors.
 
     A second call continues an interrupted one.
 
     Args:
       model: directory or hub name of a checkpoint in Hugging Face form with a trained classifier,
-        of classes or of one number, a folder of sentence-transformers, or a saved model of this
+        of classes, labels or numbers, a folder of sentence-transformers, or a saved model of this
         library. Its classes and tokenizer stay as they are.
       texts: of its task, or pairs, without labels.
       out: directory of the work and of the result, `out/model`.
@@ -74,7 +75,8 @@ def compress(
       log: receives notes.
 
     Returns:
-      The calibration of `out/model`; None for labels or vectors of texts, which have no budgets.
+      The calibration of `out/model`; None for labels, vectors, numbers of single texts, or several
+      numbers, which have no budgets.
 
     Raises:
       ValueError: the checkpoint has no trained classifier, there are too few texts, `out` has work
@@ -88,6 +90,10 @@ def compress(
         return _compress_classes(model, texts, out, options, log)
     if head.name in WITHOUT_BUDGETS:
         WITHOUT_BUDGETS[head.name](model, texts, out, options, log)
+        return None
+    texts = list(texts)
+    if head.has_classes or all(isinstance(text, str) for text in texts):
+        compress_numbers(model, texts, out, options, log)
         return None
     return compress_scores(model, texts, out, options, log)
 

@@ -21,7 +21,7 @@ from adapler_jax.evaluation.order_calibration import (
 )
 from adapler_jax.evaluation.task_texts import MIN_TEXTS
 from adapler_jax.inference.calibration import Calibration
-from adapler_jax.inference.reranker import Reranker
+from adapler_jax.training.compress_numbers import predict_numbers
 from adapler_jax.training.compress_steps import (
     CALIBRATION_FRACTION,
     SEED,
@@ -54,7 +54,7 @@ def compress_scores(
     others = {query for query, _ in (*parts["validation"], *held_back)}
     parts["train"] += [pair for pair in other_texts(more, pairs) if pair[0] not in others]
     full = begin(model, pairs, out, options, log)
-    write_labelled(parts, out / "texts", functools.partial(_predict_scores, full), log)
+    write_labelled(parts, out / "texts", functools.partial(predict_numbers, full), log)
     check_texts(parts, out)
     metric = "kendall_tau" if _has_queries(parts["validation"]) else "spearman"
     changes = {"data.metric": metric} | (options.changes or {})
@@ -65,21 +65,6 @@ def compress_scores(
     for note in slower_promise(calibration, best.flops_speedup):
         log(note)
     return calibration
-
-
-def _predict_scores(full: pathlib.Path, pairs: Sequence[tuple[str, str]]) -> list[float]:
-    """Return the scores that the full model gives pairs.
-
-    Raises:
-      ValueError: it does not rank them.
-    """
-    score_M = Reranker.load(full).predict(pairs)
-    if np.ptp(score_M) == 0 or not np.all(np.isfinite(score_M)):
-        raise ValueError(
-            f"the given model gives all of {len(pairs)} pairs the score {score_M[0]:g}, so no "
-            "order can be kept; give a trained reranker, and pairs of its task"
-        )
-    return score_M.tolist()
 
 
 def hold_back(pairs: Sequence, promise: Promise | None) -> tuple[list, list]:

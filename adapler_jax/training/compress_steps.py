@@ -32,7 +32,7 @@ from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import head_name_of, load_model, save_model
 from adapler_jax.weights.score_heads import check_query_segments, head_of_checkpoint
-from adapler_jax.weights.section import SECTION
+from adapler_jax.weights.section import SECTION, SINGLE_TEXTS
 from adapler_jax.weights.sentence_modules import SETTINGS
 
 SEED = 0  # of the split; equal in every call, so that a second one continues
@@ -44,6 +44,7 @@ CHUNK = 1024  # texts that are tokenized at a time
 KEPT_EXTRA = (THRESHOLD, THRESHOLDS, "truncation_side", *SETTINGS)
 # Options of models of classes or scores.
 OF_OTHERS = ("promise", "latency", "labels", "protects_query")
+Label = str | float | list[str] | list[float]
 TASKS_OF_HEADS = {
     "classification": "custom",
     "multi_label": "custom_multi_label",
@@ -168,7 +169,7 @@ def _train(config, workdir: pathlib.Path, options: CompressOptions, log) -> path
 def write_labelled(
     parts: Mapping[str, list],
     directory: pathlib.Path,
-    predict: Callable[[list], Iterable[str | float | list[str]]],
+    predict: Callable[[list], Iterable[Label]],
     log,
 ) -> None:
     """Write the texts of the training with the labels that the full model predicts.
@@ -241,6 +242,7 @@ def _save_full(
     tokenizer = load_tokenizer(str(loaded.directory), log=log)
     is_own = SECTION in read_json(loaded.directory / CONFIG_FILE)
     own = load_model(loaded.directory) if is_own else None
+    is_single = head.name == "regression" and isinstance(texts[0], str)
     longest, extra = settings_of_modules(loaded.directory) if own is None else (None, own.extra)
     length = options.max_length or (own and own.max_length) or _longest(tokenizer, texts)
     length = min(length, longest or length, loaded.config.num_positions)
@@ -253,7 +255,9 @@ def _save_full(
         class_names=loaded.class_names,
         max_length=length,
         tokenizer=tokenizer,
-        extra={name: extra[name] for name in KEPT_EXTRA if name in extra} | base_model_entry(model),
+        extra={name: extra[name] for name in KEPT_EXTRA if name in extra}
+        | base_model_entry(model)
+        | ({SINGLE_TEXTS: True} if is_single else {}),
     )
     return directory
 
@@ -300,7 +304,7 @@ def other_texts(more: Sequence, texts: Sequence) -> list:
 
 
 def given_head(model, pooling: str | None = None) -> Head:
-    """Return the head of a given model: classes, one number for a reranker, or vectors.
+    """Return the head of a given model: classes, labels, numbers, or vectors.
 
     Models with other heads are taken for classifiers, which `begin` finds out.
 
@@ -335,9 +339,7 @@ def check_texts(parts: dict[str, list], out: pathlib.Path) -> None:
             )
 
 
-def labelled_row(
-    text: str | tuple[str, str], label: str | float | list[str] = ""
-) -> dict[str, str | float | list[str]]:
+def labelled_row(text: str | tuple[str, str], label: Label = "") -> dict[str, Label]:
     """Return a text or pair with its label, in the columns of the tasks for a user's own texts."""
     if isinstance(text, str):
         return {"text": text, "label": label}

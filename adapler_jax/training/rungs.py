@@ -3,7 +3,7 @@
 Shape letters:
 
     E texts
-    I entries of a vector, or 1 for the logit
+    I entries of a vector, or numbers of a text
 """
 
 import functools
@@ -27,13 +27,14 @@ from adapler_jax.metrics.differences import mean_difference_error
 from adapler_jax.metrics.label_sets import (
     decide_labels,
 )
-from adapler_jax.metrics.ranking import compare_orders, query_numbers
+from adapler_jax.metrics.ranking import compare_orders, mean_tau, query_numbers
 from adapler_jax.metrics.similarity import cosines, similarity_agreement
 from adapler_jax.training.workdir import target_name
 from adapler_jax.types import Batch
 from adapler_jax.weights.save import Saved, load_model, save_model
 
 EQUAL_ANSWERS = "equal answers"
+TAU = "Kendall's tau"
 SIMILARITY = "Spearman correlation of similarities"
 MIN_REACHED = 0.95  # of a speedup: the texts that compare models have other lengths
 
@@ -48,8 +49,9 @@ class Rung(NamedTuple):
     directory: pathlib.Path
     flops_speedup: float
     # float64: of each text 1 where it has the full model's answer; or of each query, for scores of
-    # documents, Kendall's tau with the full model's order; or of each group of random pairs, for
-    # vectors, the correlation of both models' similarities
+    # documents, Kendall's tau with the full model's order; or of all texts, for other numbers, one
+    # tau; or of each group of random pairs, for vectors, the correlation of both models'
+    # similarities
     agreement_G: np.ndarray
     measure: str = EQUAL_ANSWERS  # name of the agreement
     top10_overlap: float | None = None  # with the full model, mean over queries of more documents
@@ -194,7 +196,7 @@ def _label_sets(saved: Saved, batches: Iterable[Batch], dtype: DTypeLike) -> Ans
 
 
 def _vectors(saved: Saved, batches: Iterable[Batch], dtype: DTypeLike) -> Answers:
-    """Return the vector of each text, or its one logit, [E, I]."""
+    """Return the vector of each text, or its logits, [E, I]."""
     return run_saved(saved, batches, dtype=dtype)
 
 
@@ -214,19 +216,22 @@ def _equal_similarities(found_EI: np.ndarray, full_EI: np.ndarray) -> dict[str, 
 
 
 def _equal_orders(
-    found_E1: np.ndarray, full_E1: np.ndarray, *, group_E: np.ndarray
+    found_EI: np.ndarray, full_EI: np.ndarray, *, group_E: np.ndarray | None
 ) -> dict[str, Any]:
     """Return the agreement of scores, as fields of a Rung.
 
     Args:
-      found_E1: logits of a model.
-      full_E1: logits of the full model.
-      group_E: number of the query of each pair.
+      found_EI: logits of a model.
+      full_EI: logits of the full model.
+      group_E: number of the query of each pair; None for single texts or several numbers, whose
+        order is of all texts.
     """
-    orders = compare_orders(found_E1[:, 0], full_E1[:, 0], group_E)
+    if group_E is None:
+        return {"agreement_G": np.array([mean_tau(found_EI, full_EI)]), "measure": TAU}
+    orders = compare_orders(found_EI[:, 0], full_EI[:, 0], group_E)
     return {
         "agreement_G": orders.tau_G,
-        "measure": "Kendall's tau",
+        "measure": TAU,
         "top10_overlap": orders.mean_top10_overlap,
     }
 
@@ -252,7 +257,9 @@ class Judge:
         self._answer, self._compare = COMPARISONS[saved.head.name]
         if self._compare is _equal_orders:
             # Pairs of one first text, a query, are judged by their order.
-            group_E = query_numbers([texts[row] for row_B, _ in found for row in row_B])
+            pairs = [texts[row] for row_B, _ in found for row in row_B]
+            ranks = not saved.class_names and not isinstance(pairs[0], str)
+            group_E = query_numbers(pairs) if ranks else None
             self._compare = functools.partial(_equal_orders, group_E=group_E)
         self._full = self._answer(saved, self._batches, dtype)[0]
 

@@ -1,0 +1,63 @@
+"""Compress a model of numbers that ranks no documents, by its own numbers.
+
+It gives single texts a number, or texts or pairs several. Its result takes no budgets.
+"""
+
+import functools
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from adapler_jax.evaluation.task_texts import split_texts
+from adapler_jax.inference.reranker import Regressor
+from adapler_jax.training.compress_steps import (
+    OF_OTHERS,
+    SEED,
+    VALIDATION_FRACTION,
+    CompressOptions,
+    begin,
+    check_texts,
+    check_unused,
+    keep_best,
+    other_texts,
+    write_labelled,
+)
+
+
+def compress_numbers(
+    model, texts: Sequence, out: pathlib.Path, options: CompressOptions, log
+) -> None:
+    """Make a faster copy of a model of numbers; arguments as in `compress.compress`.
+
+    Raises:
+      ValueError: as `compress`, or a promise, a latency, labels or a protected query are asked.
+    """
+    reason = "for classes and scores of pairs, and the model gives single texts or several numbers"
+    check_unused(options, OF_OTHERS, reason)
+    train, validation = split_texts(texts, seed=SEED, fraction=1.0 - VALIDATION_FRACTION)
+    parts = {"train": train + other_texts(options.more_texts, texts), "validation": validation}
+    if isinstance(texts[0], str):
+        log("single texts have numbers without an order of documents, so there will be no budgets")
+        log("of a reranker, name the columns of query and document")
+    full = begin(model, texts, out, options, log)
+    write_labelled(parts, out / "texts", functools.partial(predict_numbers, full), log)
+    check_texts(parts, out)
+    keep_best(full, parts, out, options, log)
+
+
+def predict_numbers(full: pathlib.Path, texts: Sequence) -> list:
+    """Return the number that the full model gives each text or pair, or a list of several.
+
+    Raises:
+      ValueError: all are equal, or one is not finite.
+    """
+    found = Regressor.load(full).predict(texts)
+    number_MC = found.reshape(len(texts), -1)
+    if np.any(np.ptp(number_MC, axis=0) == 0) or not np.all(np.isfinite(number_MC)):
+        unit = "texts" if isinstance(texts[0], str) else "pairs"
+        raise ValueError(
+            f"the given model gives all of {len(texts)} {unit} the score {number_MC[0, 0]:g}, so "
+            f"no order can be kept; give a trained model, and {unit} of its task"
+        )
+    return found.tolist()
