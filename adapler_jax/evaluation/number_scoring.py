@@ -6,7 +6,7 @@ Shape letters:
     C numbers of an example
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -37,19 +37,23 @@ class _NumberColumns(NamedTuple):
 class NumberScorer:
     """Score numbers by a metric of `metrics.ranking`; of several it is their mean."""
 
-    def __init__(self, metric: str, *, activation: str, group_E: np.ndarray):
+    def __init__(
+        self, metric: str, *, activation: str, group_E: np.ndarray, names: Sequence[str] = ()
+    ):
         """Set the metric.
 
         Args:
           metric: one of CORRELATIONS, or for one number of QUERY_METRICS.
           activation: from the logit to the number.
           group_E: int, by example id; documents of one query have the same number.
+          names: of several numbers, in the order of the logits.
 
         Raises:
           ValueError: there is no such metric.
         """
         check_number_metric(metric)
         self._metric, self._activation, self._group_E = metric, activation, group_E
+        self._names = tuple(names)
         self._parts: list[_NumberColumns] = []
 
     def add(self, logits: Any, batch: Batch, is_real_B: np.ndarray) -> None:
@@ -74,11 +78,15 @@ class NumberScorer:
 
     def _correlate(self, logit_EC: np.ndarray, label_EC: np.ndarray) -> float:
         """Return the metric of CORRELATIONS, the mean over outputs."""
+        return float(np.mean(self._correlations(logit_EC, label_EC)))
+
+    def _correlations(self, logit_EC: np.ndarray, label_EC: np.ndarray) -> list[float]:
+        """Return the metric of CORRELATIONS for each output."""
         is_ranked = self._metric == "spearman"
         found_EC = logit_EC if is_ranked else self._numbers(logit_EC)
         correlate = CORRELATIONS[self._metric]
         outputs = zip(found_EC.T, label_EC.T, strict=True)
-        return float(np.mean([correlate(found_E, label_E) for found_E, label_E in outputs]))
+        return [float(correlate(found_E, label_E)) for found_E, label_E in outputs]
 
     def _query_scores(self, found: _NumberColumns) -> dict[int, float]:
         """Return the metric of QUERY_METRICS by the number of the query."""
@@ -103,6 +111,15 @@ class NumberScorer:
                 "choose another config.data.metric"
             )
         return {"score": float(np.mean(list(by_query.values()))), "mse": error}
+
+    def details(self) -> dict[str, Any]:
+        """Return `numbers`, the name and the score of each of several numbers; else nothing."""
+        if not self._names:
+            return {}
+        found = self._columns()
+        scores = self._correlations(found.logit_EC, found.label_EC)
+        rows = zip(self._names, scores, strict=True)
+        return {"numbers": [{"name": name, "score": score} for name, score in rows]}
 
     def example_scores(self) -> Mapping[int, float]:
         """Return the metric by the number of the query; for a correlation minus squared errors."""

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from adapler_jax.evaluation.score_tables import (
-    ABOUT_ORDERS,
-    ORDER_SCORES,
+    about_orders,
     difference_cell,
     order_cells,
     time_cells,
@@ -69,14 +68,9 @@ def score_section(own: Sequence[dict], rows: Sequence[dict], record: dict[str, A
         command=one_line(record["command"]),
         device=record["device"],
         date=record["date"].partition("T")[0],
-        orders=f"{ABOUT_ORDERS}.\n" if _has_orders(own) else "",
+        orders=f"{orders}.\n" if (orders := about_orders(own)) else "",
         table="\n".join(f"| {' | '.join(cells)} |" for cells in table),
     )
-
-
-def _has_orders(rows: Sequence[dict]) -> bool:
-    """Return whether a row has the agreement of an order with the dense model's."""
-    return any(name in row for row in rows for name in ORDER_SCORES)
 
 
 def _cells(row: dict, rows: Sequence[dict]) -> dict[str, str]:

@@ -19,6 +19,7 @@ ABOUT_ORDERS = (
     "Same top 10: the documents among the first ten that the dense model has there too; tau: "
     "Kendall's tau with its order; both are means over queries"
 )
+ABOUT_TAU = "Tau: Kendall's tau with the dense model's order of all texts, in percent"
 FEW, MANY = 5, 20  # classes shown without --details, and with it
 
 
@@ -89,6 +90,28 @@ def shown_models(rows: Sequence[dict], *, details: bool) -> list[dict]:
         key=lambda row: row["flops_speedup"],
     )
     return [fastest] if is_few(fastest) else []
+
+
+def number_rows(rows: Sequence[dict]) -> list[dict]:
+    """Return a row for each of several numbers, with the score of each model; else nothing.
+
+    Args:
+      rows: of `evaluate_workdir`, of one split.
+    """
+    scored = [row for row in rows if row.get("numbers")]
+    names = [entry["name"] for entry in scored[0]["numbers"]] if scored else []
+    return [
+        {"number": name}
+        | {row["method"]: f"{100 * row['numbers'][index]['score']:.1f}" for row in scored}
+        for index, name in enumerate(names)
+    ]
+
+
+def about_orders(rows: Sequence[dict]) -> str:
+    """Return a sentence on the agreement of orders in some rows; empty without any."""
+    if any("top10_overlap" in row for row in rows):
+        return ABOUT_ORDERS
+    return ABOUT_TAU if any("kendall_tau" in row for row in rows) else ""
 
 
 DETAILS = (
@@ -225,7 +248,9 @@ def title_of(rows: list[dict]) -> str:
         title += f"; majority class {100 * first['majority_share']:.1f}"
     if any("difference_se" in row for row in rows):
         title += "\nvs dense: difference on the same texts ± its paired standard error, in points"
-    if any("kendall_tau" in row for row in rows):
+    if about_orders(rows) == ABOUT_TAU:
+        title += "\ntau: Kendall's tau with the dense model's order of all texts"
+    elif about_orders(rows):
         title += (
             "\nsame top 10: documents that the first ten share with the dense model's; tau: "
             "Kendall's\nof both orders; means over queries"
@@ -247,6 +272,18 @@ def seconds_title(rows: list[dict]) -> str:
     )
 
 
+def print_each_number(numbers: list[dict], rows: Sequence[dict]) -> None:
+    """Print the rows of `number_rows`, if there are some.
+
+    Args:
+      numbers: to print.
+      rows: that they are made of.
+    """
+    if numbers:
+        split, metric = rows[0]["split"], rows[0]["metric"]
+        print_table(numbers, title=f"each number on {split}: {metric} in percent")
+
+
 def print_rows(rows: list[dict], *, details: bool) -> None:
     """Print all tables of an evaluation."""
     for split in dict.fromkeys(row["split"] for row in rows):
@@ -254,6 +291,9 @@ def print_rows(rows: list[dict], *, details: bool) -> None:
         print_table(score_rows(found), title=title_of(found))
         if seconds := second_rows(found):
             print_table(seconds, title=seconds_title(found).lstrip())
+        numbers = number_rows(found)
+        if details or len(numbers) <= FEW:
+            print_each_number(numbers, found)
     if found := threshold_rows(rows):
         print_table(
             found,

@@ -37,6 +37,12 @@ def are_classes(value: Any) -> bool:
     return fits(value, list) and not any(wrong_fields(row, CLASS_ROW) for row in value)
 
 
+def are_numbers(value: Any) -> bool:
+    """Return whether a value is a list of scores by name, as `NumberScorer.details` returns it."""
+    fields: Fields = {"name": str, "score": float}
+    return fits(value, list) and not any(wrong_fields(row, fields) for row in value)
+
+
 def is_matrix(value: Any) -> bool:
     """Return whether a value is a square list of lists of numbers."""
     return fits(value, list) and all(
@@ -76,6 +82,7 @@ OPTIONAL_SCORE_FIELDS: Fields = {
     "top10_overlap": float,
     "ece": float,
     "classes": are_classes,
+    "numbers": are_numbers,
     "confusion": is_matrix,
 }
 OPTIONAL_SCORE_FIELDS |= {

@@ -97,6 +97,7 @@ def collect(
     found = [
         sections.scores(run),
         sections.classes(run),
+        sections.numbers(run),
         sections.tradeoff(run),
         sections.speed(run),
         sections.layers(run),

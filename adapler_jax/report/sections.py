@@ -7,11 +7,11 @@ import numpy as np
 from markupsafe import Markup
 
 from adapler_jax.evaluation.score_tables import (
-    ABOUT_ORDERS,
-    ORDER_SCORES,
+    about_orders,
     class_rows,
     difference_cell,
     further_scores,
+    number_rows,
     order_cells,
     text_speedup_cells,
     time_cells,
@@ -132,8 +132,8 @@ def scores(run: RunRecord) -> Section:
     timed = ""
     if any("wall_ms_1" in row for row in rows):
         timed = TIMED.format(rows[0].get("unit", "texts").removesuffix("s"))
-    if any(name in row for row in rows for name in ORDER_SCORES):
-        timed = f"{timed} {ABOUT_ORDERS}.".lstrip()
+    if orders := about_orders(rows):
+        timed = f"{timed} {orders}.".lstrip()
     return Section("scores", "Scores and speedups", timed, notes, tables)
 
 
@@ -204,6 +204,14 @@ def classes(run: RunRecord) -> Section:
         found = table(f"{row['method']} on {row['split']}: {caption}", cells)
         tables.append(dataclasses.replace(found, is_folded=bool(tables)))
     return Section("classes", "Classes", tables=tables)
+
+
+def numbers(run: RunRecord) -> Section:
+    """Return the score of each of several numbers a text."""
+    rows = run.model_rows()
+    found = number_rows(rows)
+    tables = [table(f"{rows[0]['metric']} in percent", found)] if found else []
+    return Section("numbers", "Each number", tables=tables)
 
 
 def phases(run: RunRecord) -> Section:

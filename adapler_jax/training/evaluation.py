@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from adapler_jax.evaluation.label_scoring import LabelScorer
+from adapler_jax.evaluation.number_scoring import NumberScorer
 from adapler_jax.evaluation.scoring import ClassScorer
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.inference.compute_dtype import (
@@ -105,7 +106,7 @@ def evaluate_run(
       log: receives a sentence for each step.
       splits: to score; empty: the test splits, or the validation splits if there is no test.
       with_times: add the columns of `time_model` on the first split.
-      with_classes: add `details` of classes or labels.
+      with_classes: add `details` of classes, labels or several numbers.
       baselines: whose rows to add, of `baselines.BASELINES`.
       speedups: FLOPs speedups of baselines by name, next to the models' own.
       threshold_metric: one of THRESHOLD_METRICS, for two classes; adds the decision threshold that
@@ -164,7 +165,7 @@ def _model_row(
     row = model_columns(name, scored) | {"dense_score": dense.found.score}
     if name != DENSE:
         row |= difference_columns(scored, dense)
-    if with_classes and isinstance(scored.scorer, ClassScorer | LabelScorer):
+    if with_classes and isinstance(scored.scorer, ClassScorer | LabelScorer | NumberScorer):
         row |= scored.scorer.details()
     if threshold_metric:
         row |= threshold_columns(name, scored, metric=threshold_metric)

@@ -229,7 +229,7 @@ def number_data(
         texts = texts._replace(extra=texts.extra | {SINGLE_TEXTS: True})
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
-        return NumberScorer(metric, activation=activation, group_E=groups[split])
+        return NumberScorer(metric, activation=activation, group_E=groups[split], names=names)
 
     return make_task(
         dataset, texts, metric=metric, head=head, class_names=names, make_scorer=make_scorer

@@ -90,7 +90,9 @@ def test_damaged_numbers_and_missing_relevance_are_named():
 
 def scorer_of_two(logits, labels, metric="spearman"):
     """Return a scorer of rows with two numbers each, after a padding example."""
-    found = NumberScorer(metric, activation="identity", group_E=np.arange(len(labels)))
+    found = NumberScorer(
+        metric, activation="identity", group_E=np.arange(len(labels)), names=("joy", "fear")
+    )
     batch = batch_of([1] * (1 + len(labels))).replace(
         head_slots={"number_BC": np.array([[9, 9], *labels], np.float32)},
         example_id_B=np.array([0, *range(len(labels))], np.int32),
@@ -105,6 +107,9 @@ def test_the_score_of_several_numbers_is_the_mean_over_them():
     found = scorer_of_two(logits, [[0, 0], [1, 1], [5, 5]])
     assert found.scores() == pytest.approx({"score": 0.0, "mse": 32 / 6})
     assert found.example_scores() == {0: -5.0, 1: -1.0, 2: -10.0}
+    rows = [{"name": "joy", "score": 1.0}, {"name": "fear", "score": -1.0}]
+    assert found.details() == {"numbers": [pytest.approx(row) for row in rows]}
+    assert scorer_of("spearman").details() == {}
     right = scorer_of_two([[1, 1], [2, 2], [3, 3]], [[0, 0], [1, 1], [5, 5]])
     assert right.scores()["score"] == 1.0
     assert right.agreement(found) == pytest.approx({"kendall_tau": 0.0})

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from adapler_jax.evaluation.score_tables import number_rows, title_of
 from adapler_jax.inference.reranker import Regressor
 from adapler_jax.io.records import results_record, write_json
 from adapler_jax.report.page import write_report
@@ -76,8 +77,11 @@ def _single(config_of, tmp_path_factory):
 
 
 def test_a_run_learns_several_numbers_and_is_evaluated_by_their_correlation(workdir, tmp_path):
-    dense, *others = evaluate_workdir(workdir, log=silent, with_times=False)
+    dense, *others = evaluate_workdir(workdir, log=silent, with_times=False, with_classes=True)
     assert dense["metric"] == "spearman" and dense["test_score"] > 0.7 and dense["mse"] < 0.2
+    scores = {entry["name"]: entry["score"] for entry in dense["numbers"]}
+    assert tuple(scores) == ("joy", "fear") and min(scores.values()) > 0.5
+    assert np.mean(list(scores.values())) == pytest.approx(dense["test_score"])
     assert [row["method"] for row in others] == ["adapler", "adapt-1.3x"]
     for row in others:
         assert -1 <= row["kendall_tau"] <= 1 and row["difference_se"] >= 0
@@ -86,7 +90,8 @@ def test_a_run_learns_several_numbers_and_is_evaluated_by_their_correlation(work
     record = results_record([dense, *others], command="adapler evaluate")
     write_json(workdir / "evaluation.json", record, checksum=True)
     page = write_report(workdir, tmp_path / "report.html", num_examples=0, log=silent)
-    assert "spearman" in page.read_text() and "adapt-1.3x" in page.read_text()
+    assert "Each number" in page.read_text() and "order of all texts" in page.read_text()
+    assert "ten" not in title_of([dense, *others]) and len(number_rows([dense, *others])) == 2
     for phase in ("finetune", "adapt-1.3x"):
         model = Regressor.load(workdir / phase / "model")
         assert model.output_names == ("joy", "fear") and model.activation == "sigmoid"
