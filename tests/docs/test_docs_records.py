@@ -96,7 +96,7 @@ def test_a_loss_of_the_page_of_speeds_is_of_the_record(cells):
 
 
 METHODS = (ROOT / "docs" / "methods.md").read_text()
-FEW_TASKS = {"Rotten Tomatoes": "rotten_tomatoes"}
+FEW_TASKS = {"Rotten Tomatoes": "rotten_tomatoes", "MRPC": "mrpc"}
 FEW_TEXTS = {
     "dense": "dense",
     "attention received": "attention",
