@@ -3,9 +3,8 @@
 from adapler_jax.encoders.base import check_length
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.weights.save import DEFAULT_MAX_LENGTH, Saved
-from adapler_jax.weights.section import SINGLE_TEXTS
+from adapler_jax.weights.section import REGRESSOR, use_of
 
-REGRESSOR = "regressor"  # a model of several numbers, or of single texts
 # The class that loads a model, and its module, by the head.
 LOADERS = {
     "classification": ("Classifier", "classifier"),
@@ -36,9 +35,9 @@ def is_per_option(saved: Saved) -> bool:
 
 def loader_hint(saved: Saved) -> str:
     """Return the part of a message that names the class for a saved model."""
-    found = "choice" if is_per_option(saved) else saved.head.name
-    if found == "regression" and (saved.class_names or saved.extra.get(SINGLE_TEXTS)):
-        found = REGRESSOR
+    found = use_of(saved.head.name, dict(saved.head.factory_kwargs), saved.extra)
+    if is_per_option(saved):
+        found = "choice"
     if found not in LOADERS:
         return "score it with `adapler evaluate`, or run it by make_engine with its head"
     name, module = LOADERS[found]

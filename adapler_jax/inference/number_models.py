@@ -15,8 +15,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.inference.speedups import Budget, spread_budget
-from adapler_jax.inference.texts import check_batch_size, split_pairs
-from adapler_jax.inference.words import Encoded, Tokens, encode_tokens
+from adapler_jax.inference.texts import check_batch_size
+from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, read_texts
 from adapler_jax.metrics.classification import sigmoid
 
 IDENTITY, SIGMOID = "identity", "sigmoid"
@@ -52,17 +52,7 @@ class NumberModel(abc.ABC):
         Raises:
           TypeError: texts is no list, or mixes strings and pairs.
         """
-        return self.encode_texts(*split_pairs(texts))
-
-    def encode_texts(self, firsts: list[str], seconds: list[str] | None) -> list[Tokens]:
-        """Tokenize texts, or first and second texts of pairs."""
-        return encode_tokens(
-            self.tokenizer,
-            firsts,
-            seconds,
-            max_length=self.max_length,
-            truncation_side=self.truncation_side,
-        )
+        return read_texts(self, encode_tokens, texts)
 
     def choose_activation(self, activation: str | None) -> str:
         """Return the activation of a request; None is the model's own.
@@ -125,7 +115,7 @@ def activate(logit_X: np.ndarray, activation: str) -> np.ndarray:
 
 
 def check_option(name: str, value, known: Sequence[str]) -> None:
-    """Raise ValueError where the value of an argument is none of the known ones."""
+    """Raise ValueError where the value of an argument is unknown."""
     if value not in known:
         raise ValueError(f"{name} is {value!r:.60}; expected {' or '.join(known)}")
 

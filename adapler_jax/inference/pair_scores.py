@@ -17,6 +17,7 @@ from adapler_jax.inference.long_texts import encode_windows
 from adapler_jax.inference.number_models import NumberModel, Rows, activate, check_option
 from adapler_jax.inference.speedups import Budget, repeat_budgets, spread_budget
 from adapler_jax.inference.texts import PAIR_KEYS, check_batch_size, split_pairs
+from adapler_jax.inference.words import encode_tokens, read_parts
 
 TRUNCATE, BEST_WINDOW = "truncate", "best_window"
 LONG_DOCUMENT_MODES = (TRUNCATE, BEST_WINDOW)  # for documents that are longer than the model
@@ -175,7 +176,8 @@ class PairScorer(NumberModel):
         if not firsts:
             return np.zeros(0, np.float32)
         if long_documents == TRUNCATE:
-            return self.logits(self.encode_texts(firsts, seconds), batch_size, budget_M)
+            rows = read_parts(self, encode_tokens, firsts, seconds)
+            return self.logits(rows, batch_size, budget_M)
         return self._best_windows(firsts, seconds, batch_size, budget_M)
 
     def _best_windows(

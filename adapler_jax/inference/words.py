@@ -126,7 +126,16 @@ def read_texts(reader: TextReader, encode: Callable[..., list[RowT]], texts) -> 
     Raises:
       TypeError: texts is no list, or mixes strings and pairs.
     """
-    firsts, seconds = split_pairs(texts)
+    return read_parts(reader, encode, *split_pairs(texts))
+
+
+def read_parts(
+    reader: TextReader,
+    encode: Callable[..., list[RowT]],
+    firsts: Sequence[str],
+    seconds: Sequence[str] | None,
+) -> list[RowT]:
+    """Tokenize texts, or first and second texts of pairs, as `read_texts` does."""
     return encode(
         reader.tokenizer,
         firsts,

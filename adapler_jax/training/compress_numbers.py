@@ -3,25 +3,17 @@
 It gives single texts a number, or texts or pairs several. Its result takes no budgets.
 """
 
-import functools
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from adapler_jax.evaluation.task_texts import split_texts
 from adapler_jax.inference.reranker import Regressor
 from adapler_jax.training.compress_steps import (
     OF_OTHERS,
-    SEED,
-    VALIDATION_FRACTION,
     CompressOptions,
-    begin,
-    check_texts,
     check_unused,
-    keep_best,
-    other_texts,
-    write_labelled,
+    compress_without_budgets,
 )
 
 
@@ -35,15 +27,10 @@ def compress_numbers(
     """
     reason = "for classes and scores of pairs, and the model gives single texts or several numbers"
     check_unused(options, OF_OTHERS, reason)
-    train, validation = split_texts(texts, seed=SEED, fraction=1.0 - VALIDATION_FRACTION)
-    parts = {"train": train + other_texts(options.more_texts, texts), "validation": validation}
     if isinstance(texts[0], str):
         log("single texts have numbers without an order of documents, so there will be no budgets")
         log("of a reranker, name the columns of query and document")
-    full = begin(model, texts, out, options, log)
-    write_labelled(parts, out / "texts", functools.partial(predict_numbers, full), log)
-    check_texts(parts, out)
-    keep_best(full, parts, out, options, log)
+    compress_without_budgets(model, texts, out, options, log, predict=predict_numbers)
 
 
 def predict_numbers(full: pathlib.Path, texts: Sequence) -> list:

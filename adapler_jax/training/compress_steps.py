@@ -1,5 +1,6 @@
 """The steps of a compression of any kind of model: save, label, compare, train."""
 
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ import ml_collections
 from adapler_jax.data.tokenization.tokenizers import load_tokenizer
 from adapler_jax.evaluation.budget_latency import Latency
 from adapler_jax.evaluation.certificate import Promise
+from adapler_jax.evaluation.task_texts import split_texts
 from adapler_jax.heads import CLASSIFICATION, Head, regression
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.compute_dtype import AUTO
@@ -141,6 +143,36 @@ def keep_best(
     log(f"kept: {best.name}")
     put_model(best.directory, out / "model")
     return best
+
+
+def compress_without_budgets(
+    model,
+    texts: Sequence,
+    out: pathlib.Path,
+    options: CompressOptions,
+    log,
+    *,
+    predict: Callable[[pathlib.Path, list], Iterable[Label]],
+) -> None:
+    """Make a faster copy of a model whose result takes no budgets.
+
+    Args:
+      model: as in `compress.compress`, as the next four.
+      texts: of its task.
+      out: directory of the work.
+      options: of the call.
+      log: receives lines.
+      predict: the saved full model and texts to their labels.
+
+    Raises:
+      ValueError: as `compress`.
+    """
+    train, validation = split_texts(texts, seed=SEED, fraction=1.0 - VALIDATION_FRACTION)
+    parts = {"train": train + other_texts(options.more_texts, texts), "validation": validation}
+    full = begin(model, texts, out, options, log)
+    write_labelled(parts, out / "texts", functools.partial(predict, full), log)
+    check_texts(parts, out)
+    keep_best(full, parts, out, options, log)
 
 
 def check_unused(options: CompressOptions, names: Sequence[str], reason: str) -> None:

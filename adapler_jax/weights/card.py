@@ -19,7 +19,7 @@ from adapler_jax.weights.config import (
     read_json,
 )
 from adapler_jax.weights.hub import HUB_NAME
-from adapler_jax.weights.section import SECTION, SINGLE_TEXTS
+from adapler_jax.weights.section import REGRESSOR, SECTION, use_of
 from adapler_jax.weights.torch_model import MODELING_FILE
 
 CARD_FILE = "README.md"
@@ -48,7 +48,6 @@ FILES = {
     EXPORT: EXPORTS_FILE,
     RESULTS: SCORES_FILE,
 }
-REGRESSOR = "regressor"  # a model of several numbers, or of single texts
 KINDS_OF_NAMES = {"classification": "Classes", "multi_label": "Labels", REGRESSOR: "Numbers"}
 CLASSES = {
     "classification": ("Classifier", 'predict(["a text"])'),
@@ -87,7 +86,7 @@ def card_text(contents: dict[str, Any], section: dict[str, Any], slots: int) -> 
       slots: tokens that the model reads of a text.
     """
     facts = [f"- Task: {one_line(section['task'])}"] if section["task"] else []
-    kind = KINDS_OF_NAMES.get(use_of(section))
+    kind = KINDS_OF_NAMES.get(_use(section))
     if kind and (names := contents.get("id2label", {}).values()):
         facts += [f"- {kind}, in the order of the logits: {listed(names, limit=2000)}"]
     facts += [
@@ -105,19 +104,16 @@ def card_text(contents: dict[str, Any], section: dict[str, Any], slots: int) -> 
     return "\n\n".join(parts) + "\n"
 
 
-def use_of(section: dict[str, Any]) -> str:
+def _use(section: dict[str, Any]) -> str:
     """Return the key of CLASSES and PIPELINES for a model, by our part of its config.json."""
-    is_single = section["extra"].get(SINGLE_TEXTS) is True
-    if section["head"] == "regression" and (is_single or "num_outputs" in section["head_options"]):
-        return REGRESSOR
-    return section["head"]
+    return use_of(section["head"], section["head_options"], section["extra"])
 
 
 def front_matter(section: dict[str, Any]) -> str:
     """Return the facts that the Hugging Face Hub lists and searches, in YAML."""
     lines = ["library_name: adapler_jax"]
-    if use_of(section) in PIPELINES:
-        lines.append(f"pipeline_tag: {PIPELINES[use_of(section)]}")
+    if _use(section) in PIPELINES:
+        lines.append(f"pipeline_tag: {PIPELINES[_use(section)]}")
     base_model = section["extra"].get(BASE_MODEL)
     if isinstance(base_model, str) and HUB_NAME.fullmatch(base_model):
         lines.append(f"base_model: {yaml_scalar(base_model)}")
@@ -138,7 +134,7 @@ def is_dense(section: dict[str, Any]) -> bool:
 
 def own_use(section: dict[str, Any]) -> str:
     """Return how this library loads the model."""
-    name, call = CLASSES.get(use_of(section), ("", ""))
+    name, call = CLASSES.get(_use(section), ("", ""))
     if (
         section["extra"].get("qa", {}).get("score_options_independently")
         and section["head"] == "classification"

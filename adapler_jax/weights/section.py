@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ SECTION = OUR_SECTION
 FORMAT = 1
 NEEDED = ("pruner", "max_length", "task", "extra")
 SINGLE_TEXTS = "single_texts"  # field of extra: true for a model of numbers of single texts
+REGRESSOR = "regressor"  # a model of several numbers, or of single texts
 MAX_NUMBER = 1_000_000  # of options that count something
 # Fields of extra["qa"] by their type; others are not read here.
 QA_COUNTS = (
@@ -70,6 +72,19 @@ def make_section(
         "head": head.name,
         "head_options": dict(head.factory_kwargs),
     }
+
+
+def use_of(head: str, options: Mapping[str, Any], extra: Mapping[str, Any]) -> str:
+    """Return the name of a head, or REGRESSOR for numbers that rank no documents.
+
+    Args:
+      head: its name.
+      options: keywords of its factory.
+      extra: of the saved model.
+    """
+    if head == "regression" and (extra.get(SINGLE_TEXTS) is True or "num_outputs" in options):
+        return REGRESSOR
+    return head
 
 
 def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
