@@ -22,7 +22,7 @@ help:
 	@echo "make quickstart-debug  the same path in small"
 	@echo "make lint              layout, style and types of the code; installs requirements-dev.txt"
 	@echo "make test              the tests"
-	@echo "make test-long         the tests that train or measure for long, about four minutes"
+	@echo "make test-long         the tests that take more than some seconds each, about 25 minutes"
 	@echo "make package           build the package and use it in bare environments; installs requirements-dev.txt"
 	@echo "make compare           the comparisons with PyTorch and others; installs requirements-baselines.txt"
 	@echo "make docs              the documentation into docs/_build/html, its notebook in small; installs requirements-docs.txt"
@@ -81,7 +81,7 @@ test: $(VENV)/tests-installed-$(STAMP)
 
 # Files without tests of a kind are left out, since reading all of them takes long.
 test-long: $(VENV)/tests-installed-$(STAMP)
-	$(RUN) -m pytest -rs -m long -n 2 --dist=load $$(grep -rlF mark.long tests --include='*.py')
+	$(RUN) -m pytest -rs -m long -n 2 --dist=loadfile $$(grep -rlE "mark\.long|mostly_long" tests --include='*.py')
 
 # The environments of the test have the versions of the lock too.
 package: $(VENV)/dev-installed-$(STAMP)

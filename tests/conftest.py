@@ -1,6 +1,7 @@
 """Settings of the whole suite: a fast compiler, strict promotion, own caches; golden files."""
 
 import atexit
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -18,6 +19,8 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 # Strict settings hold in the commands that tests start too; steps of optax have standard promotion.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+# The collector visits all traced programs each time.
+gc.set_threshold(100_000, 50, 50)
 CACHES = tempfile.mkdtemp(prefix="adapler-tests-")
 atexit.register(shutil.rmtree, CACHES, ignore_errors=True)
 os.environ["XDG_CACHE_HOME"] = f"{CACHES}/user"

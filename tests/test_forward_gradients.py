@@ -62,6 +62,7 @@ def loss_gradient(loop, batch):
     return jax.jit(jax.grad(loss))
 
 
+@pytest.mark.long
 def test_layers_that_are_unrolled_and_computed_twice_give_the_same_gradients():
     loops = ScanOptions(4, remat=True), ScanOptions()
     found, expected = (loss_gradient(loop, make_batch())(PARAMS) for loop in loops)

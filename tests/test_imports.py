@@ -240,6 +240,7 @@ def test_no_file_imports_itself_in_a_circle():
     assert len(tuple(graphlib.TopologicalSorter(graph).static_order())) == len(modules)
 
 
+@pytest.mark.long
 def test_the_benchmark_for_accelerators_needs_few_packages():
     benchmarks = {
         path.relative_to(ROOT).as_posix(): path.read_text() for path in ROOT.glob("benchmarks/*.py")

@@ -179,7 +179,16 @@ class ScorePredictor:
     """Give texts or pairs their numbers; tokens are made ahead of the model."""
 
     def __init__(self, regressor: Regressor, *, batch_size: int = 32, budget: Budget = None):
-        """Take a loaded regressor, its batch size, and the budget of all texts."""
+        """Take a loaded regressor, its batch size, and the budget of all texts.
+
+        Raises:
+          ValueError: an output has the name of the column of cut texts.
+        """
+        if IS_CUT in regressor.output_names:
+            raise ValueError(
+                f"the model has an output named {IS_CUT}, as the column that says which texts were "
+                "cut; give it another name in id2label of its config.json"
+            )
         self._regressor, self._batch_size, self._budget = regressor, batch_size, budget
 
     @property

@@ -39,12 +39,19 @@ def predict_numbers(full: pathlib.Path, texts: Sequence) -> list:
     Raises:
       ValueError: all are equal, or one is not finite.
     """
-    found = Regressor.load(full).predict(texts)
+    model = Regressor.load(full)
+    found = model.predict(texts)
     number_MC = found.reshape(len(texts), -1)
-    if np.any(np.ptp(number_MC, axis=0) == 0) or not np.all(np.isfinite(number_MC)):
-        unit = "texts" if isinstance(texts[0], str) else "pairs"
-        raise ValueError(
-            f"the given model gives all of {len(texts)} {unit} the score {number_MC[0, 0]:g}, so "
-            f"no order can be kept; give a trained model, and {unit} of its task"
-        )
+    unit = "texts" if isinstance(texts[0], str) else "pairs"
+    for name, number_M in zip(model.output_names, number_MC.T, strict=True):
+        if not np.isfinite(number_M).all():
+            raise ValueError(
+                f"the given model gives {unit[:-1]} {int(np.argmin(np.isfinite(number_M))) + 1} a "
+                f"{name} that is no number; give a trained model"
+            )
+        if np.ptp(number_M) == 0:
+            raise ValueError(
+                f"the given model gives all of {len(texts)} {unit} the {name} {number_M[0]:g}, so "
+                f"no order can be kept; give a trained model, and {unit} of its task"
+            )
     return found.tolist()

@@ -5,11 +5,14 @@ import types
 
 import jax
 import numpy as np
+import pytest
 
 from adapler_jax.inference.classifier import Classifier
 from benchmarks.budget_calls import main, measure, without_calibration
 from benchmarks.compilations import compilations
 from tests.inference.calibrated import make_texts
+
+pytestmark = pytest.mark.long
 
 
 def test_the_record_has_a_row_of_each_batch_size(calibrated, tmp_path):

@@ -13,6 +13,7 @@ from tests.export.onnx_models import save_tiny
 TEXTS = [f"w{number} w{number % 7} w{number % 5} w{number % 3}" for number in range(24)]
 
 
+@pytest.mark.long
 def test_rows_compare_every_model_with_the_first(tmp_path):
     models = {
         name: save_tiny(tmp_path / name, method, head=embedding(), max_length=12)
@@ -27,6 +28,7 @@ def test_rows_compare_every_model_with_the_first(tmp_path):
     assert second["flops_speedup"] > 1.2 and 0 < second["spearman_se"] < 0.05
 
 
+@pytest.mark.long
 def test_vectors_are_in_the_order_of_the_texts(tmp_path):
     directory = save_tiny(tmp_path / "m", "adapler", head=embedding(), max_length=12)
     texts = [*TEXTS, "w1", "w2 " * 30]

@@ -89,6 +89,7 @@ def exported_names(method, *engines):
     ]
 
 
+@pytest.mark.long
 def test_exported_files_are_measured_with_the_drivers(without_peers, monkeypatch, capsys):
     monkeypatch.setattr(peers, "ENGINES", ("onnxruntime", "an_engine_that_is_missing"))
     rows = peers.main([*EXPORTED.split(), "--drivers=packed", "--peers=torch"])

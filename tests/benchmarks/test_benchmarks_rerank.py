@@ -65,6 +65,7 @@ def test_bm25_finds_the_words_of_a_query():
     assert all("bad" in DOCUMENTS[key] for key in found.documents["q1"])
 
 
+@pytest.mark.long
 def test_rows_compare_every_model_with_the_first(tmp_path):
     dense = save(tmp_path / "dense", regression(), pruner_name="keep_all")
     pruned = save(tmp_path / "pruned", regression())

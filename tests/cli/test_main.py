@@ -71,6 +71,7 @@ def test_help_version_and_unknown_subcommands_import_no_jax():
     assert time.monotonic() - start < 2
 
 
+@pytest.mark.long
 def test_every_subcommand_has_a_help_of_its_own():
     program = """
 from adapler_jax.cli import main
@@ -91,6 +92,7 @@ for name in main.SUBCOMMANDS:
     assert end == ""
 
 
+@pytest.mark.long
 def test_a_mistake_in_a_flag_ends_a_subcommand_with_code_2():
     done = run_adapler("evaluate", "--workdr=w")
     assert done.returncode == 2

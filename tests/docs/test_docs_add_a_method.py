@@ -90,6 +90,7 @@ def test_the_example_fills_every_slot_that_a_driver_calls():
         assert callable(getattr(PRUNER, slot))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("driver", ["bucketed", "packed"])
 def test_the_fast_drivers_give_the_answers_of_the_masked_one(driver):
     params, batch = make_params(), tiny.make_batch(LENGTHS)
@@ -103,6 +104,7 @@ def test_the_fast_drivers_give_the_answers_of_the_masked_one(driver):
     assert np.all(np.diff(np.sum(expected.count_NB, axis=1)) < 0)  # tokens go at every layer
 
 
+@pytest.mark.long
 def test_a_step_trains_the_encoder_and_the_levels():
     start = make_params()
     params, numbers = train(start, 8)
@@ -118,6 +120,7 @@ def test_a_step_trains_the_encoder_and_the_levels():
     assert all(jax.tree.leaves(moved))
 
 
+@pytest.mark.long
 def test_a_steep_soft_pass_is_the_hard_rule():
     params, batch = make_params(), tiny.make_batch(LENGTHS)
     soft_BC, trace = forward(params, tiny.CONFIG, PRUNER, batch, slope=jnp.float32(1e6))
@@ -136,6 +139,7 @@ def _norm_config(monkeypatch):
     return load_example("norm_config", "configs.norm")
 
 
+@pytest.mark.long
 def test_three_files_and_two_lines_train_evaluate_save_load_and_predict(
     norm_config, make_config, tmp_path
 ):

@@ -35,6 +35,7 @@ def test_the_page_has_three_programs_on_one_folder():
     assert len(PROGRAMS) == 3 and all(FOLDER in program for program in PROGRAMS)
 
 
+@pytest.mark.long
 def test_the_first_program_prints_similarities(workplace):
     found = numbers_of(run_program(PROGRAMS[0], workplace))
     model = Embedder.load(workplace / FOLDER)
@@ -43,6 +44,7 @@ def test_the_first_program_prints_similarities(workplace):
     np.testing.assert_allclose(found, vectors[0] @ vectors[1:].T, atol=1e-4)
 
 
+@pytest.mark.long
 def test_the_program_without_jax_gives_equal_vectors(workplace):
     assert "(1, 16)" in run_program(PROGRAMS[1], workplace)
     found = numbers_of(run_program(PROGRAMS[1].partition("print")[0] + PRINT, workplace))

@@ -50,11 +50,13 @@ def test_the_page_has_five_programs_on_one_folder():
     assert len(PROGRAMS) == 5 and all(FOLDER in program for program in PROGRAMS)
 
 
+@pytest.mark.long
 def test_the_first_program_prints_the_best_documents(workplace):
     lines = run_program(PROGRAMS[0], workplace).splitlines()
     assert len(lines) == 2 and all(re.match(r"\d 0\.\d+ \w", line) for line in lines)
 
 
+@pytest.mark.long
 def test_the_program_without_jax_gives_equal_scores(workplace):
     ours, exported = (
         scores_of(run_program(f"{head}\nmodel = reranker\n{RANK}", workplace))
@@ -63,6 +65,7 @@ def test_the_program_without_jax_gives_equal_scores(workplace):
     assert exported == pytest.approx(ours, abs=1e-5) and len(ours) == 2
 
 
+@pytest.mark.long
 def test_a_promise_is_certified_and_documents_are_ranked_with_it(workplace):
     found = json.loads((workplace / FOLDER / "calibration.json").read_text())
     assert found["certificate"]["num_texts"] == 61 and found["certificate"]["min_shared"] == 9

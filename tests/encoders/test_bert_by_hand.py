@@ -46,6 +46,7 @@ def test_linear_by_hand():
     )
 
 
+@pytest.mark.long
 def test_bfloat16_linear_and_its_gradients_are_float32_within_rounding():
     key_kernel, attention_bias, key_x, key_cotangent = jax.random.split(jax.random.key(3), 4)
     params = {

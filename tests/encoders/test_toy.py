@@ -33,6 +33,7 @@ from adapler_jax.weights.save import load_model, save_model
 from tests import tiny
 from tests.data.conftest import build_tokenizer
 from tests.encoders.toy import TOY
+from tests.marks import mostly_long
 from tests.weights.hostile import refused
 
 CONFIG = dataclasses.replace(tiny.CONFIG, family="toy")
@@ -121,7 +122,7 @@ def run(name, driver, **options):
     return engine(params, tiny.make_batch(LENGTHS))
 
 
-@pytest.mark.parametrize("name", ["adapler", *OTHERS])
+@pytest.mark.parametrize("name", mostly_long(["adapler", *OTHERS], quick=["adapler"]))
 def test_all_drivers_agree_on_a_new_encoder(name):
     expected_BC, expected = run(name, "masked", return_exit_hidden=True)
     for driver in ("bucketed", "packed"):
@@ -137,6 +138,7 @@ def test_all_drivers_agree_on_a_new_encoder(name):
         assert np.all(np.sum(expected.count_NB, axis=1)[-1] < sum(LENGTHS))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("driver", "name"),
     [("packed", "adapler"), ("bucketed", "powerbert"), ("packed", "keep_all")],
@@ -169,6 +171,7 @@ def test_without_a_pruner_every_driver_is_the_plain_encoder():
         np.testing.assert_allclose(found_BC, dense_BC, atol=1e-5, rtol=0)
 
 
+@pytest.mark.long
 def test_positions_are_those_before_anything_was_dropped():
     """With positions counted again after a drop, other rotations would give other logits."""
     dropped = PRUNERS["state and position before the attention"]
@@ -207,6 +210,7 @@ def test_a_local_layer_ignores_tokens_outside_its_window():
     assert not np.any(global_BLS)
 
 
+@pytest.mark.long
 def test_training_explanations_and_counts_serve_a_new_encoder():
     params, batch = params_of("adapler"), jax.tree.map(jnp.asarray, tiny.make_batch(LENGTHS))
 
@@ -268,6 +272,7 @@ def test_a_new_encoder_is_saved_and_loaded_bit_for_bit(name, tmp_path):
     assert again.config == dataclasses.replace(CONFIG, num_positions=20)
 
 
+@pytest.mark.long
 def test_the_classifier_of_a_saved_new_encoder_gives_its_answers(tmp_path):
     text = "a good film . not bad"
     token_ids = build_tokenizer().backend_tokenizer.encode(text).ids

@@ -73,6 +73,7 @@ def test_attention_scores_are_shares_of_what_is_no_padding(batch):
         assert np.all(np.asarray(score_NBL)[:, ~batch.valid_BL] == 0.0)
 
 
+@pytest.mark.long
 def test_saliency_in_front_of_the_first_layer_is_the_one_that_predictors_learn(batch):
     found_NBL, logits_BC = layer_saliency(PARAMS, CONFIG, batch)
     answered = batch.replace(label_B=np.argmax(logits_BC, axis=-1).astype(np.int32))
@@ -81,6 +82,7 @@ def test_saliency_in_front_of_the_first_layer_is_the_one_that_predictors_learn(b
     np.testing.assert_allclose(logits_BC, expected_BC, atol=1e-5)
 
 
+@pytest.mark.long
 def test_saliency_of_a_layer_is_the_gradient_at_its_input(batch):
     found_NBL, logits_BC = layer_saliency(PARAMS, CONFIG, batch)
     bias_BL, last = encoder.attention_bias(batch.valid_BL), layers_of(PARAMS)[-1]

@@ -84,6 +84,7 @@ def test_unseen_texts_keep_nearly_the_share_and_more_budget_keeps_more(calibrate
     assert shares[-1] == 1.0
 
 
+@pytest.mark.long
 def test_the_packed_driver_measures_the_same(calibrated):
     batches = make_batches(5, num_batches=2)
     options = {"budgets": (0.4, 1.0)}

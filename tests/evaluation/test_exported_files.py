@@ -100,6 +100,7 @@ def test_rows_go_when_their_file_is_out_of_date(model_dir):
     assert list(rows_of(model_dir)) == [f"onnx/{second.name}"]
 
 
+@pytest.mark.long
 def test_equal_texts_may_have_different_labels(model_dir):
     path = adapler_jax.export_onnx(model_dir)
     found = adapler_jax.measure_export(path, ["w1 w2"] * 3, labels=["no", "maybe", "yes"])
@@ -171,6 +172,7 @@ def _reranker_dir(tmp_path):
     return save_tiny(tmp_path / "reranker", "adapler", head=regression(), max_length=14)
 
 
+@pytest.mark.long
 def test_the_order_of_a_reranker_is_compared(reranker_dir, monkeypatch):
     path = adapler_jax.export_onnx(reranker_dir)
     found = adapler_jax.measure_export(path, PAIRS)
@@ -200,6 +202,7 @@ def test_a_reranker_is_compared_on_pairs(reranker_dir):
             adapler_jax.measure_export(path, texts)
 
 
+@pytest.mark.long
 def test_the_numbers_of_single_texts_are_compared_by_the_order_of_all(tmp_path):
     head = regression(num_outputs=2)
     directory = save_tiny(tmp_path / "several", "adapler", head=head, max_length=14)

@@ -89,6 +89,7 @@ def test_the_score_compares_predictions_with_labels(evaluation):
     assert evaluation.score == np.mean(evaluation.predicted_E == evaluation.label_E)
 
 
+@pytest.mark.long
 def test_nll_is_the_loss_of_the_true_labels(evaluation):
     total = 0.0
     for batch in make_batches():
@@ -133,6 +134,7 @@ def test_plain_bert_saves_nothing():
     np.testing.assert_array_equal(dense.count_NE, np.tile(dense.length_E, (4, 1)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("driver", ["packed", "auto"])
 def test_drivers_of_any_name_score_alike(evaluation, driver):
     found = evaluate(driver)

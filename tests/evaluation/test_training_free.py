@@ -21,12 +21,13 @@ from adapler_jax.pruning import keep_all
 from adapler_jax.training.losses import input_saliency
 from tests import tiny
 from tests.evaluation.test_shares import make_batches
+from tests.marks import mostly_long
 from tests.tiny import CONFIG
 
 PARAMS = tiny.make_params()
 
 
-@pytest.mark.parametrize("method", TRAINING_FREE)
+@pytest.mark.parametrize("method", mostly_long(TRAINING_FREE, quick=["attention"]))
 def test_a_model_has_the_asked_speedup_and_its_own_weights(method):
     batches = make_batches()
     params, pruner = prune_without_training(PARAMS, CONFIG, batches, method=method, speedup=1.5)
@@ -180,6 +181,7 @@ def test_vectors_are_compared_by_their_direction():
     assert training_free.distance(embedding(), turned_EI, full_EI) == pytest.approx(0.2)
 
 
+@pytest.mark.long
 def test_the_vocabulary_of_a_model_of_vectors_has_the_saliency_of_their_length():
     batches, head = make_batches(), embedding()
     params = PARAMS | {"head": {}}

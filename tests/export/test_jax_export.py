@@ -19,6 +19,7 @@ from adapler_jax.inference.engine import Engine
 from adapler_jax.weights.save import load_model, save_model
 from benchmarks.compilations import compilations
 from tests.inference.test_classifier import BUCKETS, CONFIG, TEXTS, assert_same, make_model
+from tests.marks import mostly_long
 
 PRUNERS = ("adapler", "keep_all")
 
@@ -44,6 +45,7 @@ def uses_export(classifier):
     return not isinstance(classifier.run, Engine)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "driver"),
     [("adapler", "packed"), ("keep_all", "bucketed")],
@@ -61,7 +63,7 @@ def test_predictions_equal_the_ordinary_programs(exported_dirs, tmp_path, name, 
             assert_same(answer, wanted)
 
 
-@pytest.mark.parametrize("driver", ["bucketed", "packed"])
+@pytest.mark.parametrize("driver", mostly_long(["bucketed", "packed"], quick=["packed"]))
 def test_a_model_of_one_layer_is_exported(tmp_path, driver):
     """Its first layer is its last one."""
     saved = load_model(make_model(tmp_path / "deep", "adapler"))
@@ -88,6 +90,7 @@ def test_a_model_of_one_layer_is_exported(tmp_path, driver):
         assert_same(answer, wanted)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("driver", ["bucketed", "packed"])
 def test_one_text_compiles_one_layer_for_all_and_a_batch_one_program(exported_dirs, driver):
     classifier = load(exported_dirs["adapler"], buckets=BUCKETS, driver=driver)
@@ -98,6 +101,7 @@ def test_one_text_compiles_one_layer_for_all_and_a_batch_one_program(exported_di
         assert len(compiled) == 5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PRUNERS)
 def test_the_program_is_for_every_batch_size_and_platform(exported_dirs, name):
     programs = {}
@@ -113,6 +117,7 @@ def test_the_program_is_for_every_batch_size_and_platform(exported_dirs, name):
         ) == (variant == "any")
 
 
+@pytest.mark.long
 def test_new_weights_keep_the_program(exported_dirs):
     directory = exported_dirs["adapler"]
     saved = load_model(directory)
@@ -137,6 +142,7 @@ def test_new_weights_keep_the_program(exported_dirs):
         )
 
 
+@pytest.mark.long
 def test_a_program_for_other_buckets_is_ignored(exported_dirs):
     with pytest.warns(
         UserWarning, match="not used .it was made for another buckets.; export it again"
@@ -144,11 +150,13 @@ def test_a_program_for_other_buckets_is_ignored(exported_dirs):
         assert not uses_export(load(exported_dirs["adapler"], buckets=(8, 16), driver="packed"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{"dtype": jnp.bfloat16}, {"driver": "masked"}])
 def test_another_dtype_or_driver_has_another_file(exported_dirs, options):
     assert not uses_export(load(exported_dirs["adapler"], buckets=BUCKETS, **options))
 
 
+@pytest.mark.long
 def test_changed_code_is_noticed(exported_dirs, monkeypatch):
     monkeypatch.setattr("adapler_jax.export.program_spec.digest_of_code", lambda: "changed")
     with pytest.warns(UserWarning, match="another code"):
@@ -161,6 +169,7 @@ def flip(content):
     return content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "damage",
     [
@@ -193,6 +202,7 @@ def warning_of(directory):
     return message
 
 
+@pytest.mark.long
 def test_programs_run_only_on_request(exported_dirs, monkeypatch):
     directory = exported_dirs["adapler"]
     with warnings.catch_warnings():
@@ -205,6 +215,7 @@ def test_programs_run_only_on_request(exported_dirs, monkeypatch):
         assert not uses_export(Classifier.load(directory, buckets=BUCKETS))
 
 
+@pytest.mark.long
 def test_a_program_of_another_user_is_ignored_unread(exported_dirs, monkeypatch, tmp_path):
     directory = exported_dirs["keep_all"]
     monkeypatch.setattr("jax.export.deserialize", lambda *_: pytest.fail("it was read"))
@@ -214,6 +225,7 @@ def test_a_program_of_another_user_is_ignored_unread(exported_dirs, monkeypatch,
     assert "it was not exported by this user, or is damaged" in warning_of(directory)
 
 
+@pytest.mark.long
 def test_a_program_without_a_signature_is_ignored(exported_dirs):
     path = exported_dirs["keep_all"] / "program-bucketed-float32.zip"
     content = path.read_bytes()
@@ -228,6 +240,7 @@ def test_a_program_without_a_signature_is_ignored(exported_dirs):
         path.write_bytes(content)
 
 
+@pytest.mark.long
 def test_a_signed_program_with_a_foreign_custom_call_is_ignored(exported_dirs, monkeypatch):
     monkeypatch.setattr(signing, "CUSTOM_CALLS", set())
     assert "it calls shape_assertion" in warning_of(exported_dirs["adapler"])
@@ -235,6 +248,7 @@ def test_a_signed_program_with_a_foreign_custom_call_is_ignored(exported_dirs, m
         export_model(exported_dirs["adapler"], buckets=BUCKETS, driver="bucketed")
 
 
+@pytest.mark.long
 def test_a_failed_export_leaves_the_file_that_was_there(exported_dirs, monkeypatch):
     directory = exported_dirs["adapler"]
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
@@ -247,6 +261,7 @@ def test_a_failed_export_leaves_the_file_that_was_there(exported_dirs, monkeypat
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 
+@pytest.mark.long
 def test_a_driver_without_an_export_is_named(exported_dirs):
     with pytest.raises(
         ValueError, match="driver 'masked' cannot be exported; expected auto or bucketed or packed"

@@ -27,6 +27,7 @@ from adapler_jax.types import Batch, EncoderConfig, SamplingNoise
 from adapler_jax.weights.checkpoint_formats import SEGMENTS, distilbert_name
 from adapler_jax.weights.rules import axis_sizes, model_rules
 from adapler_jax.weights.tree import to_tree
+from tests.marks import mostly_long
 
 TOLERANCE = 2e-6
 CONFIG = EncoderConfig(
@@ -112,6 +113,7 @@ def test_one_text_at_a_time_matches(golden, params):
         np.testing.assert_array_equal(kept[: len(expected)], expected.round())
 
 
+@pytest.mark.long
 def test_answers_of_questions_match(golden):
     """Of every token the state where it stopped decides; at batch one, where their program counts
     none twice."""
@@ -194,7 +196,9 @@ def take(tree, rows):
     return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
-@pytest.mark.parametrize("case", ["rl_step_no_imitation", "rl_step_imitation"])
+@pytest.mark.parametrize(
+    "case", mostly_long(["rl_step_no_imitation", "rl_step_imitation"], quick=["rl_step_imitation"])
+)
 def test_reinforcement_step_matches(golden, params, case):
     """The program gives the random numbers of its second selection to the columns of a sort that
     leaves their order open. Its actions there are therefore found: of all that keep as many tokens

@@ -85,6 +85,7 @@ def test_a_speedup_is_a_budget(classifier):
     assert classifier.calibration.budget_for(rows[-1]["flops_speedup"] / 2) == 1.0
 
 
+@pytest.mark.long
 def test_budgets_compile_nothing_after_a_warm_up(calibrated):
     classifier = Classifier.load(calibrated[0], driver="bucketed")
     classifier.warm_up(2)
@@ -153,6 +154,7 @@ def test_equal_texts_count_once_and_the_halves_share_none():
         split_texts(["a", "b"] * 100, seed=0)
 
 
+@pytest.mark.long
 def test_a_file_is_predicted_at_a_budget(calibrated, tmp_path):
     source, outputs = tmp_path / "texts.txt", []
     texts = make_texts(9, seed=5)
@@ -187,6 +189,7 @@ def test_a_certificate_names_the_fastest_budget_that_disagrees_rarely_enough(cal
         calibrate_model(tmp_path / "model", texts, promise=labelled, **options)
 
 
+@pytest.mark.long
 def test_fixed_counts_depend_on_the_length_alone(tiny_classifier, tmp_path):
     shutil.copytree(tiny_classifier, tmp_path / "model")
     found = calibrate_model(tmp_path / "model", make_texts(400), budgets=BUDGETS, mode="fixed")
@@ -230,6 +233,7 @@ def test_a_latency_has_the_largest_budget_within_it(tiny_classifier, tmp_path, m
         calibrate_model(tmp_path / "model", make_texts(400), latency=Latency(-1.0), **options)
 
 
+@pytest.mark.long
 def test_budgets_are_timed_after_they_are_compiled(classifier):
     found = measure_latency(classifier, make_texts(30), BUDGETS, batch_size=2)
     assert list(found) == list(BUDGETS) and all(0.0 < value < 1000.0 for value in found.values())
@@ -282,6 +286,7 @@ def test_labels_are_names_if_one_of_them_is_a_name(labels, expected):
     assert labels_by_text(["a", "b"], [1, 0], ("bad", "good")) == {"a": 1, "b": 0}
 
 
+@pytest.mark.long
 def test_texts_unlike_the_calibrations_are_noticed_once(calibrated):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -115,6 +115,7 @@ def test_uncertain_texts_run_again_on_the_full_model(promised, full):
     assert classifier.load_full() is classifier.load_full()
 
 
+@pytest.mark.long
 def test_the_full_model_runs_with_the_options_of_the_load(promised):
     options = {"driver": "packed", "buckets": (8, 16), "expected_speedup": 2.0}
     classifier, calls = Classifier.load(promised, **options), []
@@ -144,6 +145,7 @@ def test_a_full_model_that_was_replaced_is_refused(promised, full, tmp_path):
     assert [found.label for found in early.predict(texts, certified=True)] == expected
 
 
+@pytest.mark.long
 def test_a_warm_up_compiles_the_full_model_too(promised):
     classifier = Classifier.load(promised)
     classifier.warm_up(batch_size=2)

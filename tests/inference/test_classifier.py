@@ -20,6 +20,7 @@ from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import load_model, save_model
 from tests import plain_bert as encoder
 from tests.data.conftest import build_tokenizer
+from tests.marks import mostly_long
 
 SPECIAL = "[PAD] [UNK] [CLS] [SEP] [MASK]".split()
 WORDS = [*SPECIAL, *"a good bad film ##s ##ly not but very 日 本 привет . ' don t".split()]
@@ -122,7 +123,7 @@ def test_batch_size_does_not_change_predictions(classifier, predictions):
         assert_same(found, expected)
 
 
-@pytest.mark.parametrize("driver", ["masked", "packed", "bucketed"])
+@pytest.mark.parametrize("driver", mostly_long(["masked", "packed", "bucketed"], quick=["masked"]))
 def test_other_drivers_give_the_same_predictions(model_dir, predictions, driver):
     for found, expected in zip(
         Classifier.load(model_dir, driver=driver).predict(TEXTS), predictions

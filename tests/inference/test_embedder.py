@@ -18,6 +18,7 @@ from adapler_jax.inference.embedder import Embedder
 from adapler_jax.weights.save import load_model
 from benchmarks.compilations import compilations
 from tests.export.onnx_models import save_tiny
+from tests.marks import mostly_long
 
 TEXTS = ["w1 w2 w3", "w4", "", "w5 w6 " * 20, "w7 w8 w9 w10 w11", "w4"]
 EXTRA = {"prompts": {"query": "w9 w9 ", "passage": ""}, "default_prompt_name": "query"}
@@ -55,7 +56,10 @@ def test_a_vector_depends_on_its_text_alone(load):
     assert load().encode([]).shape == (0, 16) and load().encode("w4").shape == (16,)
 
 
-@pytest.mark.parametrize(("name", "driver"), [("adapler", "bucketed"), ("prompts", "packed")])
+@pytest.mark.parametrize(
+    ("name", "driver"),
+    mostly_long([("adapler", "bucketed"), ("prompts", "packed")], quick=[("adapler", "bucketed")]),
+)
 def test_every_driver_gives_the_same_vectors(load, name, driver):
     np.testing.assert_allclose(
         load(name, driver).encode(TEXTS), load(name).encode(TEXTS), atol=1e-5
@@ -93,6 +97,7 @@ def test_similarities_are_cosines(load):
     assert load().similarity(load().encode("w1"), load().encode(TEXTS)).shape == (1, 6)
 
 
+@pytest.mark.long
 def test_tokens_are_dropped_and_a_pickled_model_is_the_same(load):
     model = load("adapler", "bucketed")
     assert load_model(model.origin.directory).pruner_name == "adapler"
@@ -179,6 +184,7 @@ def test_compiled_programs_and_budgets_are_not_for_vectors(models):
         calibrate_model(models / "adapler", many)
 
 
+@pytest.mark.long
 def test_no_program_is_compiled_after_the_warm_up(load):
     model = load("prompts", "packed")
     model.warm_up(2)

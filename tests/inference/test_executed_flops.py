@@ -73,6 +73,7 @@ def _ran(monkeypatch):
     return counts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 def test_the_packed_driver_is_counted_as_it_runs(ran, name):
     pruner, params = MODELS[name]

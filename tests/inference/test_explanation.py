@@ -62,6 +62,7 @@ class Text(html.parser.HTMLParser):
         self.titles += [value for name, value in attrs if name == "title"]
 
 
+@pytest.mark.long
 def test_an_explanation_holds_the_prediction(classifier):
     for text, expected in zip(TEXTS, classifier.predict(TEXTS)):
         assert_same(classifier.explain(text).prediction, expected)

@@ -125,6 +125,7 @@ def test_of_a_pair_the_longer_text_has_windows_next_to_the_shorter():
     assert both[0].is_cut and len(both) > 1 and all(len(window.token_L) <= 16 for window in both)
 
 
+@pytest.mark.long
 def test_a_text_that_fits_has_the_prediction_of_predict(classifier):
     texts = ["a good film", "", "very bad"]
     for how in ("mean", "max"):
@@ -139,6 +140,7 @@ def test_a_text_that_fits_has_the_prediction_of_predict(classifier):
             assert found.num_tokens == expected.num_tokens and not found.is_cut
 
 
+@pytest.mark.long
 def test_a_long_text_has_the_mean_of_its_windows_or_the_surest_of_them(classifier):
     (windows,) = encode_windows(CORE, [LONG], None, max_length=14, stride=5)
     answers = classifier.predict_encoded(windows, num_rows=4)

@@ -77,6 +77,7 @@ def test_predictions_have_the_words_of_a_classifier(classifier, plain):
         assert json.dumps(found.to_dict())
 
 
+@pytest.mark.long
 def test_a_fast_driver_gives_the_same_labels(directory, classifier):
     found = MultiLabelClassifier.load(directory, driver="packed")
     expected = classifier.predict_probs(TEXTS)
@@ -125,6 +126,7 @@ def test_no_texts_have_no_predictions(classifier):
     assert classifier.predict([]) == [] and classifier.predict_probs([]).shape == (0, 3)
 
 
+@pytest.mark.long
 def test_a_model_warms_up_and_travels(directory):
     model = MultiLabelClassifier.load(directory)
     assert model.warm_up(2) >= 0

@@ -14,6 +14,7 @@ from adapler_jax.inference.question_answerer import QuestionAnswerer
 from adapler_jax.weights.save import save_model
 from tests import tiny
 from tests.data.conftest import build_tokenizer
+from tests.marks import mostly_long
 
 LIMITS = {"max_option_tokens": 4}
 QUESTIONS = [
@@ -62,7 +63,10 @@ def load(models):
     return functools.cache(lambda name, driver: MultipleChoice.load(models / name, driver=driver))
 
 
-@pytest.mark.parametrize(("name", "driver"), [("joint", "packed"), ("alone", "masked")])
+@pytest.mark.parametrize(
+    ("name", "driver"),
+    mostly_long([("joint", "packed"), ("alone", "masked")], quick=[("alone", "masked")]),
+)
 def test_choices_are_the_same_alone_and_in_batches_of_any_size(load, name, driver):
     chooser = load(name, driver)
     together = chooser.choose_all(QUESTIONS, batch_size=2)
@@ -91,6 +95,7 @@ def test_questions_of_like_numbers_of_options_share_batches_and_predictions_keep
     assert [choice.label for choice in found] == [chooser.choose(*asked).label for asked in mixed]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("driver", ["packed", "bucketed"])
 def test_drivers_choose_as_the_reference(load, driver):
     expected, found = (

@@ -116,6 +116,7 @@ def messages_after_a_fork(calls) -> dict:
     return found
 
 
+@pytest.mark.long
 @FORKS
 def test_after_a_fork_every_use_of_a_model_raises_a_sentence(models):
     calls = calls_of(models)
@@ -145,6 +146,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 """
 
 
+@pytest.mark.long
 @FORKS
 def test_a_pool_of_forked_workers_answers_with_the_sentence(tiny_classifier):
     command = [sys.executable, "-W", "ignore", "-c", POOL, str(tiny_classifier)]
@@ -179,6 +181,7 @@ os.waitpid(child, 0)
 """
 
 
+@pytest.mark.long
 @FORKS
 def test_a_worker_that_is_forked_before_the_load_answers(tiny_classifier):
     command = [sys.executable, "-c", FORKED_BEFORE, str(tiny_classifier)]
@@ -260,6 +263,7 @@ def test_a_model_is_pickled_by_its_folder_and_arguments(models, name):
         assert again.threshold is None
 
 
+@pytest.mark.long
 def test_a_pickled_classifier_answers_as_the_first(models):
     model = models["classifier"]
     again = pickle.loads(pickle.dumps(model))

@@ -17,6 +17,7 @@ from adapler_jax.inference.reranker import Regressor, Reranker
 from adapler_jax.weights.save import load_model
 from benchmarks.compilations import compilations
 from tests.inference.test_reranker import save
+from tests.marks import mostly_long
 
 NAMES = ("quality", "toxicity", "length")
 TEXTS = ["a good film", "bad", "", "good good film " * 20, "a film ."]
@@ -42,6 +43,7 @@ def _regressor(several):
     return Regressor.load(several, driver="masked")
 
 
+@pytest.mark.long
 def test_each_text_has_a_row_of_numbers_of_its_own(regressor):
     assert regressor.output_names == NAMES
     found = regressor.predict(TEXTS)
@@ -130,7 +132,7 @@ def _exported(several, single, tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("name", ["several", "single"])
+@pytest.mark.parametrize("name", mostly_long(["several", "single"], quick=["several"]))
 def test_an_exported_file_gives_the_same_numbers(exported, name):
     model, found = Regressor.load(exported / name), runtime.Regressor.load(exported / name)
     assert found.output_names == model.output_names and found.activation == model.activation

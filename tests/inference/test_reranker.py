@@ -22,6 +22,7 @@ from adapler_jax.weights.save import save_model
 from benchmarks.compilations import compilations
 from tests import tiny
 from tests.data.conftest import build_tokenizer
+from tests.marks import mostly_long
 
 QUERY = "a good film"
 DOCUMENTS = ["bad", "a film .", "", "good good film " * 20, "good bad film", "bad"]
@@ -85,12 +86,13 @@ def test_a_sigmoid_is_the_models_own_or_the_callers(load):
     np.testing.assert_array_equal(load("sigmoid").predict(PAIRS, activation="identity"), logits)
 
 
-@pytest.mark.parametrize("driver", ["bucketed", "packed"])
+@pytest.mark.parametrize("driver", mostly_long(["bucketed", "packed"], quick=["bucketed"]))
 def test_every_driver_gives_the_same_scores(load, driver):
     expected = load().predict(PAIRS)
     np.testing.assert_allclose(load(driver=driver).predict(PAIRS), expected, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["adapler", "attention"])
 def test_a_protected_query_stays_in_every_driver(tmp_path, method):
     head = regression(protects_query=True)

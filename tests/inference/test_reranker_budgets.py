@@ -61,6 +61,7 @@ def _reranker(certified):
     return Reranker.load(certified[0], driver="masked")
 
 
+@pytest.mark.long
 def test_other_queries_measure_the_orders(certified):
     found = read_calibration(certified[0], tiny.CONFIG.num_layers)
     assert found.queries["num_queries"] == 0.8 * NUM_QUERIES
@@ -133,6 +134,7 @@ def test_a_speedup_and_a_certificate_are_budgets(reranker):
         )
 
 
+@pytest.mark.long
 def test_budgets_compile_nothing_after_a_warm_up(certified):
     reranker = Reranker.load(certified[0], driver="packed")
     reranker.warm_up(2)
@@ -160,6 +162,7 @@ def test_a_budget_that_there_is_not_is_named(reranker, options, message):
         reranker.rank(QUERY, DOCUMENTS, **options)
 
 
+@pytest.mark.long
 def test_a_file_of_pairs_is_scored_at_a_budget(certified, reranker, tmp_path):
     source = tmp_path / "pairs.jsonl"
     rows = [dict(zip(("query", "document"), pair)) for pair in PAIRS]
@@ -187,6 +190,7 @@ def test_an_exported_file_takes_budgets(certified, reranker, tmp_path):
         exported.rank(QUERY, DOCUMENTS, budget=[0.5])
 
 
+@pytest.mark.long
 def test_a_protected_query_counts_among_the_kept_tokens(tmp_path):
     head = regression(protects_query=True)
     for name in ("adapler", "attention"):
@@ -197,6 +201,7 @@ def test_a_protected_query_counts_among_the_kept_tokens(tmp_path):
         assert kept == pytest.approx(asked, abs=0.05), name
 
 
+@pytest.mark.long
 def test_orders_are_compared_with_the_full_model_of_a_reference(certified, tmp_path):
     full = save(tmp_path / "full", regression("sigmoid"), pruner_name="keep_all")
     options = {"budgets": (0.5, 1.0), "reference": full}

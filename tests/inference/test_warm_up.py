@@ -33,6 +33,7 @@ def check_requests(classifier, count, *, batch_size):
     assert found == []
 
 
+@pytest.mark.long
 def test_random_requests_compile_nothing_after_a_warm_up(tmp_path):
     classifier = Classifier.load(make_model(tmp_path / "model", "adapler"), buckets=(16,))
     check_requests(classifier, NUM_REQUESTS, batch_size=3)  # batches of 1, 2 and 3 rows
@@ -49,6 +50,7 @@ def test_several_padded_lengths_are_warmed_up(tmp_path, exported):
     check_requests(classifier, 40, batch_size=2)
 
 
+@pytest.mark.long
 def test_batches_in_two_threads_are_warmed_up(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "MIN_SPLIT", 2)
     classifier = Classifier.load(make_model(tmp_path / "model", "adapler"), driver="packed")

@@ -62,6 +62,7 @@ def test_the_length_term_is_the_mean_mask_of_real_texts():
     assert float(loss_terms({}, trace, batch)["length"]) == pytest.approx(0.75)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("driver", ["bucketed", "packed"])
 def test_fast_drivers_equal_the_reference(driver):
     params, batch = make_params(), tiny.make_batch(LENGTHS)
@@ -102,6 +103,7 @@ def length_gradient(params):
     return jax.grad(length)(params)
 
 
+@pytest.mark.long
 def test_the_length_term_has_a_gradient_through_the_score_and_through_the_thresholds():
     gradient = length_gradient(make_params())
     assert np.all(gradient["pruner"]["score_threshold_N"] < 0)  # higher thresholds, fewer tokens

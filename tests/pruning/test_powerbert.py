@@ -68,6 +68,7 @@ def test_attention_received_by_hand():
     np.testing.assert_allclose(with_padding, [[0.375 + 0.6, 0.25 + 0.4, 0.0]], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_attention_that_is_counted_gives_the_same_states():
     batch = make_batch()
     layer = jax.tree.map(lambda leaf: leaf[0], make_params(keep_all())["encoder"]["layers"])
@@ -190,6 +191,7 @@ def test_the_mass_counts_late_layers_more():
     assert float(mass_term({"rank_weight_NL": weight_NL}, None, None)["mass"]) == 1 * 1.5 + 2 * 0.25
 
 
+@pytest.mark.long
 def test_gradients_reach_the_weights_of_ranks_that_a_text_has():
     def loss(params):
         logits_BC, _ = full_width.forward(

@@ -80,6 +80,7 @@ def test_a_text_of_50000_words_costs_what_was_read_of_it():
     assert found["unread"] == len(text) - read - SHOWN_UNREAD
 
 
+@pytest.mark.long
 def test_50000_words_that_were_read_come_back():
     explanation = explain(" ".join(f"w{place}" for place in range(50_000)))
     ((found,),) = unpack(pack_chunk([explanation], num_levels=LEVELS))

@@ -71,6 +71,7 @@ def test_a_finished_run_has_all_sections(finished):
     assert len(meta["label"]) == 20 and meta["layers"] == 4 and meta["classes"] == ["bad", "good"]
 
 
+@pytest.mark.long
 def test_two_reports_of_one_run_are_the_same(finished):
     assert report(finished)[0] == report(finished)[0]
 
@@ -254,6 +255,7 @@ def test_efficiency_is_the_speedup_in_seconds_over_that_in_operations():
     assert name not in dense and [row[name] for row in pruned] == ["1.40", "1.55"]
 
 
+@pytest.mark.long
 def test_the_command_ends_on_a_mistake_in_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "adapler_jax", "report", f"--workdir={tmp_path}"],

@@ -11,6 +11,8 @@ from adapler_jax.report.contents import read_contents
 from adapler_jax.training.metrics_log import read_metrics_log
 from tests.report.pages import evaluation_rows, report
 
+pytestmark = pytest.mark.long
+
 
 def rows_with(**more):
     return json.dumps({"rows": evaluation_rows(**more)})

@@ -38,6 +38,7 @@ def write_lines(path, texts):
     return path
 
 
+@pytest.mark.long
 def test_long_texts_are_read_whole_when_asked_for(tiny_classifier, classifier, tmp_path):
     texts = ["good " * 40 + "bad", "good"]
     source, output = write_lines(tmp_path / "long.jsonl", texts), tmp_path / "out.jsonl"
@@ -80,6 +81,7 @@ def test_kept_words_and_tokens_per_layer_are_written_on_request(
     assert [row["tokens_per_layer"] for row in rows] == tokens
 
 
+@pytest.mark.long
 def test_rows_keep_their_order_over_windows(tiny_classifier, classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(streams, "WINDOW_ROWS", 5)
     texts = [

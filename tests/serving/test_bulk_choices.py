@@ -16,6 +16,8 @@ from tests.data.conftest import build_tokenizer
 from tests.serving.outputs import read_rows
 from tests.serving.requests import predict_file
 
+pytestmark = pytest.mark.long
+
 QUESTIONS = [
     ("film", "a film .", ["good", "bad"]),
     ("a", "good film " * 20, ["bad", "good", "a film"]),

@@ -121,6 +121,7 @@ def test_a_column_of_single_texts_is_taken_by_name(model, tmp_path):
     np.testing.assert_allclose([row["score"] for row in found], expected, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
 def test_several_numbers_have_a_column_each(several, tmp_path, kind):
     source = tmp_path / "texts.jsonl"
@@ -142,6 +143,7 @@ def test_several_numbers_have_a_column_each(several, tmp_path, kind):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.long
 def test_numbers_of_pairs_are_found_by_their_columns(several, tmp_path):
     output = tmp_path / "out.jsonl"
     source = write(tmp_path / "pairs.jsonl")

@@ -12,6 +12,8 @@ from adapler_jax.serving.bulk import PredictRequest, predict_file
 from adapler_jax.serving.predictors import ModelSettings
 from tests.export.onnx_models import save_tiny
 
+pytestmark = pytest.mark.long
+
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 " * 20, "w7 w8"]
 
 

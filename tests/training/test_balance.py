@@ -102,6 +102,7 @@ def test_tasks_without_classes_have_none_to_balance(field):
         check_balance(config, has_classes=False)
 
 
+@pytest.mark.long
 def test_both_fields_reach_the_training_step(make_config, tmp_path):
     """Of 96 tiny texts the classes differ by a few: other losses, of balanced rows another number
     of steps."""

@@ -37,6 +37,7 @@ def _rows(finished, notes):
     )
 
 
+@pytest.mark.long
 def test_pruned_models_have_a_difference_with_its_paired_error(rows):
     dense, *pruned = rows[:3]
     assert dense["method"] == "dense" and "difference" not in dense
@@ -45,6 +46,7 @@ def test_pruned_models_have_a_difference_with_its_paired_error(rows):
         assert 0 <= row["difference_se"] < 0.2
 
 
+@pytest.mark.long
 def test_the_error_is_the_one_of_the_two_classifiers_answers(rows, finished, tiny_files):
     lines = (tiny_files / "data" / "test.jsonl").read_text().splitlines()
     examples = [json.loads(line) for line in lines]
@@ -68,6 +70,7 @@ def test_the_error_is_the_one_of_the_two_classifiers_answers(rows, finished, tin
     assert row["difference_se"] == pytest.approx(expected)
 
 
+@pytest.mark.long
 def test_speedups_of_single_texts_are_around_the_speedup_of_all(rows):
     dense, *others = rows
     assert dense["text_speedup_5"] == dense["text_speedup_95"] == 1.0
@@ -76,6 +79,7 @@ def test_speedups_of_single_texts_are_around_the_speedup_of_all(rows):
     assert others[1]["text_speedup_5"] < others[1]["text_speedup_95"]
 
 
+@pytest.mark.long
 def test_random_tokens_are_dropped_to_the_speedup_of_each_model(rows, notes):
     pruned = {row["method"]: row["flops_speedup"] for row in rows[1:3]} | {"far": 1.5}
     # A model that is slower than the dense one has no share of tokens.
@@ -90,6 +94,7 @@ def test_random_tokens_are_dropped_to_the_speedup_of_each_model(rows, notes):
     assert told in notes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", TRAINING_FREE)
 def test_methods_without_training_have_the_speedup_of_each_model(rows, notes, method):
     found = {row["matches"]: row for row in rows if row["method"] == method}
@@ -99,6 +104,7 @@ def test_methods_without_training_have_the_speedup_of_each_model(rows, notes, me
     assert any(note.startswith(f"{method}: 90x is out of reach") for note in notes)
 
 
+@pytest.mark.long
 def test_stop_words_leave_the_words_that_decide(rows, finished, tiny_files):
     (row,) = (row for row in rows if row["method"] == "stop words")
     texts = [
@@ -115,6 +121,7 @@ def test_stop_words_leave_the_words_that_decide(rows, finished, tiny_files):
     assert row["difference_se"] is not None and row["dense_score"] == rows[0]["test_score"]
 
 
+@pytest.mark.long
 def test_draws_have_the_seed_of_the_run(finished, rows):
     again = evaluate_workdir(
         finished, log=silent, with_times=False, baselines=BASELINES, speedups={"far": 1.5}
@@ -122,6 +129,7 @@ def test_draws_have_the_seed_of_the_run(finished, rows):
     assert again == rows
 
 
+@pytest.mark.long
 def test_tables_show_the_difference_and_baselines_without_seconds(rows, capsys):
     print_rows(rows, details=True)
     text = capsys.readouterr().out
@@ -147,6 +155,7 @@ def test_the_macro_f1_is_shown_where_an_accuracy_hides_classes():
     ]
 
 
+@pytest.mark.long
 def test_each_function_of_the_list_gives_rows(finished):
     def all_tokens(request):
         return [shortened_row("whole", request.texts, request)]

@@ -8,6 +8,8 @@ from adapler_jax.evaluation.calibrate import calibrate_model
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.evaluation_rows import TEXT_PERCENTILES
 
+pytestmark = pytest.mark.long
+
 BUDGETS = (0.5, 0.75, 1.0)
 
 

@@ -10,6 +10,7 @@ import pytest
 from adapler_jax.training import checkpoints as module
 from adapler_jax.training.checkpoints import Checkpoints
 from adapler_jax.training.steps import TrainState
+from tests.marks import mostly_long
 
 LIKE = {"w": jnp.zeros(3)}
 # Ranks of the epochs and how many are kept: better, worse and equal ones, a tie with an earlier
@@ -70,7 +71,7 @@ class FewBytes:
         pass
 
 
-@pytest.mark.parametrize(("ranks", "num_checkpoints"), RUNS)
+@pytest.mark.parametrize(("ranks", "num_checkpoints"), mostly_long(RUNS, quick=RUNS[:1]))
 def test_a_kill_at_every_write_rename_and_removal_changes_nothing(
     tmp_path, monkeypatch, killed_at_call, ranks, num_checkpoints
 ):

@@ -28,6 +28,7 @@ from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_record import TaskData
 from adapler_jax.types import PADDING_EXAMPLE_ID, EncoderConfig
 from adapler_jax.weights.save import load_model
+from tests.marks import mostly_long
 from tests.training.runs import silent
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -327,7 +328,12 @@ def test_models_of_other_classes_are_not_scored(finished, tmp_path):
         evaluation.evaluate_workdir(workdir, log=lambda _: None, with_times=False)
 
 
-@pytest.mark.parametrize("command", ["train.py --config=configs/adapler.py:custom", "evaluate.py"])
+@pytest.mark.parametrize(
+    "command",
+    mostly_long(
+        ["train.py --config=configs/adapler.py:custom", "evaluate.py"], quick=["evaluate.py"]
+    ),
+)
 def test_commands_end_on_a_mistake_in_one_line(command, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     script, *rest = command.split()
@@ -337,12 +343,14 @@ def test_commands_end_on_a_mistake_in_one_line(command, tmp_path):
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
 
 
+@pytest.mark.long
 def test_a_flag_that_is_needed_is_named():
     done = run_python("train.py", "--workdir=w")
     assert done.returncode == 2
     assert "there is no --config; give --config=..." in done.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.long
 def test_help_is_no_mistake():
     done = run_python("train.py", "--help")
     assert done.returncode == 0 and "--workdir" in done.stdout

@@ -49,6 +49,7 @@ def content(workdir):
     }
 
 
+@pytest.mark.long
 def test_a_kill_while_a_phase_is_opened_again_changes_nothing(finished, killed_at_call):
     undisturbed = finished("undisturbed")
     open_again(undisturbed)

@@ -152,6 +152,7 @@ def test_filler_rows_change_no_number():
     assert numbers_of(other) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.long
 def test_filler_rows_do_not_change_the_gradients():
     batch = make_batch((12, 7), num_fillers=2)
     other = make_batch((12, 7), num_fillers=2, filler=9)

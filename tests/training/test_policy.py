@@ -27,6 +27,7 @@ from adapler_jax.training.policy import (
     rank_targets,
 )
 from adapler_jax.types import SamplingNoise, ScanOptions
+from tests.marks import mostly_long
 from tests.tiny import (
     CONFIG,
     assert_all_finite,
@@ -64,6 +65,7 @@ def test_rewards_and_advantages_by_hand():
     np.testing.assert_allclose(total, policy + 0.75, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_policy_gradient_is_that_of_the_expected_reward():
     """Two tokens, one site: [CLS] is forced, so two actions are possible. Expectation over all
     pairs of samples.
@@ -155,6 +157,7 @@ def gradients(joint, **options):
     return jax.jit(jax.grad(loss, has_aux=True))(params)
 
 
+@pytest.mark.long
 def test_the_policy_reaches_selectors_and_the_task_the_encoder():
     grads, numbers = gradients(True)
     assert_all_finite(grads)
@@ -203,7 +206,7 @@ def test_imitation_ends_with_its_share_of_the_steps():
     assert float(numbers(0.0)) == float(numbers(0.49)) != float(numbers(0.5)) == float(numbers(1.0))
 
 
-@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("joint", mostly_long([False, True], quick=[False]))
 def test_a_selector_step_trains_what_it_should(joint):
     params, batch = make_params(PRUNER), with_guide(make_batch())
     policy = PolicyConfig(length_coef=1.0, num_samples=3, task_coef=float(joint))

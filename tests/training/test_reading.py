@@ -105,6 +105,7 @@ def pruned(make_reading, tmp_path_factory):
     return run(config, tmp_path_factory.mktemp("runs") / "adapler")
 
 
+@pytest.mark.long
 def test_a_run_learns_where_answers_stand_and_when_there_is_none(pruned):
     scores = phases.read_done(pruned / "finetune")["validation"]
     assert scores["score"] == scores["f1"] > 0.7 > scores["no_ans_total"] / scores["total"]
@@ -113,6 +114,7 @@ def test_a_run_learns_where_answers_stand_and_when_there_is_none(pruned):
     assert saved.head.name == "span" and saved.extra["no_answer_threshold"] == scores["threshold"]
 
 
+@pytest.mark.long
 def test_a_reader_that_is_fine_tuned_already_keeps_its_threshold(pruned, make_reading, tmp_path):
     shutil.copytree(pruned / "finetune" / "model", tmp_path / "model")
     path = tmp_path / "model" / "config.json"
@@ -146,6 +148,7 @@ def test_evaluation_gives_the_scores_of_questions_and_both_speedups(pruned):
     assert adapted["flops_speedup"] > 1.2 and adapted["wall_speedup_32"] > 0
 
 
+@pytest.mark.long
 def test_a_reader_answers_as_the_run_scored(pruned, folders):
     (row, *_) = evaluate_workdir(pruned, log=NOTES.append, with_times=False)
     questions = [
@@ -164,6 +167,7 @@ def test_a_reader_answers_as_the_run_scored(pruned, folders):
         assert answer.text == answer.context[answer.start : answer.end]
 
 
+@pytest.mark.long
 def test_batches_do_not_change_answers(pruned):
     reader = QuestionAnswerer.load(pruned / "adapt-1.5x" / "model")
     pairs = [("a film", "film " * length + "good .") for length in (1, 3, 9, 40)] + [("film", "")]
@@ -177,6 +181,7 @@ def test_batches_do_not_change_answers(pruned):
     assert together[-1].text == "" and together[-1].answers == ()
 
 
+@pytest.mark.long
 def test_a_reader_refuses_what_is_no_pair_and_models_without_answers(pruned, tiny_files):
     reader = QuestionAnswerer.load(pruned / "finetune" / "model")
     (as_dict,) = reader.answer_all([{"question": "a", "context": "film"}])
@@ -191,6 +196,7 @@ def test_a_reader_refuses_what_is_no_pair_and_models_without_answers(pruned, tin
         QuestionAnswerer.load(pruned / "finetune")
 
 
+@pytest.mark.long
 def test_a_stream_answers_before_all_questions_are_there(pruned):
     reader = QuestionAnswerer.load(pruned / "finetune" / "model")
     assert reader.warm_up(batch_size=2) > 0
@@ -205,6 +211,7 @@ def test_a_stream_answers_before_all_questions_are_there(pruned):
         next(answers)
 
 
+@pytest.mark.long
 def test_a_question_that_is_cut_is_told(pruned):
     reader = QuestionAnswerer.load(pruned / "finetune" / "model")
     assert [
@@ -216,6 +223,7 @@ def test_a_question_that_is_cut_is_told(pruned):
     ]
 
 
+@pytest.mark.long
 def test_a_reader_always_answers_when_asked_to(pruned):
     asked = ("a film", "a film .")  # has no answer
     assert QuestionAnswerer.load(pruned / "finetune" / "model").answer(*asked).text == ""

@@ -90,6 +90,7 @@ def test_a_finished_run_is_not_repeated(make_config, uninterrupted, monkeypatch)
     assert not any(line.startswith(("started afresh", "data:", "majority class")) for line in lines)
 
 
+@pytest.mark.long
 def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_one(
     make_config, workdirs, uninterrupted, run_killed_at
 ):
@@ -119,6 +120,7 @@ def test_the_pruner_has_the_options_of_the_config(make_config):
     )
 
 
+@pytest.mark.long
 def test_a_run_of_an_earlier_release_is_continued_without_checksums(
     uninterrupted, make_config, workdirs
 ):
@@ -140,6 +142,7 @@ def test_a_run_of_an_earlier_release_is_continued_without_checksums(
     )
 
 
+@pytest.mark.long
 def test_a_fine_tuned_model_is_validated_and_kept_and_the_run_goes_on(
     uninterrupted, make_config, workdirs
 ):
@@ -195,6 +198,7 @@ def test_a_finished_phase_is_given_more_epochs_by_one_field(uninterrupted, grown
     )
 
 
+@pytest.mark.long
 def test_more_epochs_that_were_killed_end_as_undisturbed_ones(
     uninterrupted, grown, make_config, workdirs, run_killed_at
 ):

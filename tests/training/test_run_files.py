@@ -92,6 +92,7 @@ def damage(path):
     path.write_bytes(content)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -154,6 +155,7 @@ def test_a_card_that_its_user_edits_costs_no_training(tmp_path):
         phases.load_phase_model(tmp_path)
 
 
+@pytest.mark.long
 def test_a_saved_model_may_be_edited_and_copied_by_its_user(uninterrupted, tmp_path):
     shutil.copytree(uninterrupted / "adapler" / "model", tmp_path / "model")
     path = tmp_path / "model" / "config.json"
@@ -176,6 +178,7 @@ def read_events(directory):
     return numbers
 
 
+@pytest.mark.long
 def test_tensorboard_gets_the_numbers_of_every_step(uninterrupted):
     lines = [
         line for line in read_metrics_log(uninterrupted / "adapler") if line["group"] == "train"

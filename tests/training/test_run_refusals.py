@@ -264,6 +264,7 @@ def test_a_wrong_field_is_named_before_any_training(make_config, workdirs, chang
     assert not workdir.exists()  # so that a corrected call can use the workdir
 
 
+@pytest.mark.long
 def test_a_full_disk_is_said_before_a_checkpoint_and_the_run_goes_on_later(
     make_config, workdirs, monkeypatch
 ):

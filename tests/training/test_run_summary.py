@@ -28,6 +28,7 @@ def _asked(make_config, tmp_path_factory):
     return workdir, lines, changes
 
 
+@pytest.mark.long
 def test_a_slower_model_is_scaled_without_training(asked):
     workdir, _, _ = asked
     start, slower = (load_model(workdir / name / "model") for name in ("adapler", "adapt-1.2x"))
@@ -42,6 +43,7 @@ def test_a_slower_model_is_scaled_without_training(asked):
     assert phases.read_done(workdir / "adapt-50x")["trained_on"]["flops_speedup"] < 50.0
 
 
+@pytest.mark.long
 def test_a_speedup_out_of_reach_leaves_no_model_and_says_so(asked):
     workdir, lines, _ = asked
     done = phases.read_done(workdir / "adapt-50x")
@@ -53,6 +55,7 @@ def test_a_speedup_out_of_reach_leaves_no_model_and_says_so(asked):
     assert list(finished_phases(workdir)) == ["dense", "adapler", "adapt-1.2x", "adapt-1.5x"]
 
 
+@pytest.mark.long
 def test_a_run_ends_with_a_table_and_the_next_command(asked):
     workdir, lines, _ = asked
     head, names, *rows, share, command = lines[-10:]
@@ -73,6 +76,7 @@ def test_a_run_ends_with_a_table_and_the_next_command(asked):
     assert command == f"next: adapler evaluate --workdir={workdir}"
 
 
+@pytest.mark.long
 def test_speedups_can_be_asked_for_one_after_the_other(asked, make_config, workdirs):
     at_once, _, changes = asked
     workdir = workdirs()
@@ -122,6 +126,7 @@ def test_a_calibration_prints_the_scaled_and_the_trained_result():
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("asked", "at_lowest", "told"),
     [

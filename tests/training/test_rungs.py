@@ -41,6 +41,7 @@ def _judge(given):
     return Judge(given, TEXTS[300:])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 def test_a_model_is_saved_with_classes_and_tokenizer_of_the_given_one(given, tmp_path, method):
     made = save_without_training(given, TEXTS[:100], tmp_path / "m", method=method, speedup=1.4)
@@ -58,6 +59,7 @@ def test_the_full_model_agrees_with_itself(judge, given):
     assert rung.sentence() == "full: 1.00x, 100.0% equal answers"
 
 
+@pytest.mark.long
 def test_the_agreement_is_the_share_of_equal_labels(judge, given, tmp_path):
     made = save_without_training(
         given, TEXTS[:100], tmp_path / "m", method="vocabulary", speedup=2.0
@@ -156,6 +158,7 @@ def test_a_speedup_of_a_call_is_the_one_that_was_measured(compressed):
         classifier.predict(TEXTS[:2], speedup=1000.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("budgets", [(1.0, 0.6), (0.6, 1.0)])
 def test_texts_of_one_call_may_have_different_budgets(compressed, budgets):
     classifier = Classifier.load(compressed[0] / "model")
@@ -215,6 +218,7 @@ def test_an_equal_model_stays_and_work_on_other_texts_is_not_continued(compresse
         compress(given, TEXTS[:-1], out, options=options, log=silent)
 
 
+@pytest.mark.long
 def test_off_a_terminal_a_long_comparison_is_not_silent(given, tmp_path, monkeypatch):
     monkeypatch.setattr(heartbeat, "SILENCE_S", 0.0)
     monkeypatch.setattr(heartbeat, "CHECK_S", 1e-3)

@@ -52,7 +52,7 @@ def jitted_step(steered=False, spread=0.0):
     """Run one AdapLeR step; coefficients and slope are arguments, for one compilation."""
 
     def run(state, batch, key, kl_coef, length_coef, slope_growth):
-        num_traces[steered] += 1
+        num_traces[steered, spread] += 1
         losses = LossConfig((("main", "contribution", kl_coef), ("speedup", "length", length_coef)))
         step_fn = make_train_step(
             CONFIG,
@@ -174,6 +174,7 @@ def test_thresholds_stay_in_their_range():
         assert np.all(state.params["pruner"]["threshold_N"] == 1.0)
 
 
+@pytest.mark.long
 def test_steered_thresholds_follow_the_batch_alone_and_weights_train_as_before():
     batch, params = make_batch(), with_pruner_params(PARAMS, threshold_N=jnp.full(4, 0.4))
     steered, numbers = step(start(params), batch, steered=True)
@@ -193,6 +194,7 @@ def test_steered_thresholds_follow_the_batch_alone_and_weights_train_as_before()
         assert float(value) == pytest.approx(float(expected[name]), rel=1e-5)
 
 
+@pytest.mark.long
 def test_a_spread_draws_the_thresholds_of_the_step_and_keeps_its_own():
     params = with_pruner_params(PARAMS, threshold_N=jnp.array([0.3, 0.35, 0.4, 0.45]))
     spread, numbers = step(start(params), make_batch(), spread=0.7)
@@ -304,7 +306,7 @@ def test_all_steps_of_one_shape_are_one_compilation():
     for number, lengths in enumerate([(12, 7, 3, 1), (2, 2, 2, 2), (12, 12, 12, 12)]):
         state, _ = step(state, make_batch(lengths, seed=number), jax.random.key(number, impl="rbg"))
     assert int(state.step) == 3
-    assert num_traces[True] == 1
+    assert num_traces[False, 0.0] == 1
 
 
 def test_a_fresh_state_holds_both_optimizers():

@@ -44,6 +44,7 @@ def test_the_full_model_agrees_with_itself(judge, given):
     )
 
 
+@pytest.mark.long
 def test_the_agreement_is_of_the_vectors_after_the_default_prompt(judge, given, made):
     rung = judge.measure("attention", made)
     found, full = (Embedder.load(path).encode(TEXTS[30:]) for path in (made, given))

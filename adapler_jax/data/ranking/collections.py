@@ -69,7 +69,7 @@ def to_relevance(
       path: of the judgements.
 
     Raises:
-      ValueError: a judgement is of an unknown id, or is no number.
+      ValueError: there is no judgement, or one is of an unknown id or no number.
     """
     relevance: dict[str, dict[str, float]] = {}
     for query, document, score in judgements:
@@ -79,6 +79,8 @@ def to_relevance(
                 "of the collection's documents and queries"
             )
         relevance.setdefault(query, {})[document] = _number(score, path)
+    if not relevance:
+        raise ValueError(f"{path} judges no document; expected one judgement a line")
     return relevance
 
 

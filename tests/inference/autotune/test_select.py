@@ -28,6 +28,7 @@ from tests.inference.tables import (
     make_row,
     make_table,
 )
+from tests.marks import mostly_long
 
 
 def config_of(sizes):
@@ -224,8 +225,9 @@ def test_an_engine_runs_what_the_table_chooses(engine):
     )
 
 
-@pytest.mark.parametrize("num_rows", [1, 2, 8])
-@pytest.mark.parametrize("name", ["adapler", "keep_all"])
+@pytest.mark.parametrize(
+    ("name", "num_rows"), mostly_long(["adapler", "keep_all"], [1, 2, 8], quick=[("adapler", 2)])
+)
 def test_any_selection_equals_the_reference(name, num_rows):
     pruner = {"adapler": tiny.PRUNER, "keep_all": keep_all()}[name]
     params, batch = tiny.make_params(pruner), tiny.make_batch([12, 7, 3, 1, 5, 11, 2, 9][:num_rows])

@@ -30,6 +30,7 @@ def test_fast_drivers_equal_the_oracle_at_every_bucket_edge(length, driver):
     assert_same(found, engine("adapler", "masked")(params, batch))
 
 
+@pytest.mark.long
 def test_buckets_do_not_change_the_answer():
     params, batch = params_of("adapler"), make_batch([24, 7, 3, 1, 13])
     expected = engine("adapler", "masked")(params, batch)

@@ -12,6 +12,7 @@ from adapler_jax.pruning.shares import kept_counts
 from benchmarks.compilations import compilations
 from tests.inference.drivers import engines
 from tests.inference.drivers.engines import CONFIG, FAST, assert_same, make_batch, params_of
+from tests.marks import mostly_long
 from tests.tiny import take_rows
 
 LENGTHS = (24, 17, 9, 3, 1, 24)
@@ -43,8 +44,10 @@ def budget_batch(lengths=LENGTHS, budgets=BUDGETS):
     return make_batch(lengths).replace(budget_B=np.array(budgets, np.float32))
 
 
-@pytest.mark.parametrize("name", VALUES)
-@pytest.mark.parametrize("driver", FAST)
+@pytest.mark.parametrize(
+    ("driver", "name"),
+    mostly_long(FAST, VALUES, quick=[("packed", "adapler"), ("bucketed", "attention")]),
+)
 def test_fast_drivers_equal_the_reference_with_a_budget_a_text(driver, name):
     params, batch = calibrated_params(name), budget_batch()
     expected = engines.engine(name, "masked")(params, batch)
@@ -54,7 +57,7 @@ def test_fast_drivers_equal_the_reference_with_a_budget_a_text(driver, name):
     assert count_NB[-1].sum() <= count_NB[0].sum() < sum(LENGTHS)
 
 
-@pytest.mark.parametrize("driver", ["masked", *FAST])
+@pytest.mark.parametrize("driver", mostly_long(["masked", *FAST], quick=["packed"]))
 def test_budgets_of_other_texts_do_not_matter(driver):
     params, run = calibrated_params(), engines.engine("adapler", driver)
     together = run(params, budget_batch())
@@ -63,8 +66,14 @@ def test_budgets_of_other_texts_do_not_matter(driver):
         assert_same(take_rows(together, np.array([row])), alone)
 
 
-@pytest.mark.parametrize("name", VALUES)
-@pytest.mark.parametrize("driver", ["masked", *FAST])
+@pytest.mark.parametrize(
+    ("driver", "name"),
+    mostly_long(
+        ["masked", *FAST],
+        VALUES,
+        quick=[("masked", "attention"), ("bucketed", "adapler")],
+    ),
+)
 def test_at_a_calibrated_budget_the_values_are_the_calibrated_ones(driver, name):
     params, run = calibrated_params(name), engines.engine(name, driver)
     found = run(params, budget_batch(budgets=[0.5] * len(LENGTHS)))
@@ -94,6 +103,7 @@ def test_less_budget_never_keeps_a_token_more_at_the_first_site():
     assert kept[0].sum() < kept[-1].sum() == sum(LENGTHS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("driver", FAST)
 def test_fast_drivers_equal_the_reference_with_counts_by_length(driver):
     params, batch = fixed_params(), budget_batch()
@@ -118,6 +128,7 @@ def test_a_text_without_a_budget_has_the_thresholds_of_the_model():
     assert_same(take_rows(mixed, rows), take_rows(plain, rows))
 
 
+@pytest.mark.long
 def test_a_batch_in_two_threads_has_a_budget_a_text():
     lengths, budgets = LENGTHS * 3, BUDGETS * 3
     params, run = calibrated_params(), engines.engine("adapler", "packed")

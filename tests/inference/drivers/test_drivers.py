@@ -34,11 +34,16 @@ from tests.inference.drivers.engines import (
     make_batch,
     params_of,
 )
+from tests.marks import mostly_long
 from tests.tiny import take_rows
 
+QUICK = [
+    ("adapler", "bucketed"),
+    ("powerbert", "packed"),
+]
 
-@pytest.mark.parametrize("driver", FAST)
-@pytest.mark.parametrize("name", PRUNERS)
+
+@pytest.mark.parametrize(("name", "driver"), mostly_long(PRUNERS, FAST, quick=QUICK))
 @pytest.mark.parametrize(
     "lengths", [[24, 7, 3, 1, 13], [24] * 5, [1] * 5, [0, 2, 1, 0, 2], [23, 24, 16, 17, 15]]
 )
@@ -48,7 +53,7 @@ def test_fast_drivers_equal_the_oracle(name, lengths, driver):
     assert_same(engine(name, driver)(apart(name), batch), expected)
 
 
-@pytest.mark.parametrize("driver", FAST)
+@pytest.mark.parametrize("driver", mostly_long(FAST, quick=["packed"]))
 def test_every_token_has_its_last_state_at_its_place(driver):
     """Dropped tokens too; padding has zeros. (The heads' tests have more pruners.)"""
     name = "some layers"
@@ -97,13 +102,14 @@ def test_weights_laid_out_for_speed_give_the_same_answers(name, driver):
     assert_same(found, engine(name, "masked")(params, batch))
 
 
-@pytest.mark.parametrize("driver", FAST)
+@pytest.mark.parametrize("driver", mostly_long(FAST, quick=["bucketed"]))
 def test_tokens_go_at_every_layer_of_these_tests(driver):
     _, trace = engine("adapler", driver)(params_of("adapler"), make_batch([24] * 5))
     totals_N = np.sum(trace.count_NB, axis=1)
     assert np.all(np.diff(totals_N) < 0) and totals_N[0] < 24 * 5 and totals_N[-1] > 5
 
 
+@pytest.mark.long
 def test_keep_all_is_plain_bert():
     params, batch = params_of("keep_all"), make_batch([24, 9])
     hidden_BLD = encoder.encode(
@@ -169,7 +175,7 @@ def test_cls_survives_and_counts_never_grow(driver):
     np.testing.assert_array_equal(trace.count_NB, np.sum(trace.survival_NBL, axis=-1))
 
 
-@pytest.mark.parametrize("driver", FAST)
+@pytest.mark.parametrize("driver", mostly_long(FAST, quick=["bucketed"]))
 def test_bfloat16_stays_near_float32(driver):
     params, batch = params_of("adapler", 0.3), make_batch([24, 7, 3, 1, 13])
     found = engine("adapler", driver, "bfloat16")(params, batch)
@@ -187,7 +193,7 @@ def test_weights_that_are_not_numbers_do_not_go_unseen():
     assert np.all(np.isnan(logits_BC))
 
 
-@pytest.mark.parametrize("driver", FAST)
+@pytest.mark.parametrize("driver", mostly_long(FAST, quick=["packed"]))
 def test_large_batches_and_rows_without_a_token(driver):
     """Two of 257 rows are empty, and the other rows have their own results."""
     lengths = np.random.default_rng(0).integers(1, 9, 257)
@@ -200,7 +206,7 @@ def test_large_batches_and_rows_without_a_token(driver):
     assert_same(take_rows(found, full), take_rows(expected, full))
 
 
-@pytest.mark.parametrize("driver", FAST)
+@pytest.mark.parametrize("driver", mostly_long(FAST, quick=["packed"]))
 @settings(max_examples=12, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, NUM_SLOTS), min_size=5, max_size=5).filter(any),
@@ -219,7 +225,7 @@ def test_fast_drivers_equal_the_oracle_for_any_batch(lengths, seed, threshold, d
     assert_same(found, expected)
 
 
-@pytest.mark.parametrize("driver", FAST)
+@pytest.mark.parametrize("driver", mostly_long(FAST, quick=["bucketed"]))
 @settings(max_examples=12, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, NUM_SLOTS), min_size=5, max_size=5).filter(any),
@@ -242,6 +248,7 @@ def test_fast_drivers_retain_as_the_oracle_for_any_batch(lengths, seed, retentio
     )
 
 
+@pytest.mark.long
 def test_types_are_never_promoted_implicitly():
     batch = make_batch([5, 3])
     with jax.numpy_dtype_promotion("strict"):

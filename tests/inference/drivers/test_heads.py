@@ -19,6 +19,7 @@ from adapler_jax.pruning.powerbert import powerbert, powerbert_search
 from adapler_jax.pruning.trbert import trbert
 from adapler_jax.types import MASK_BIAS, SamplingNoise, SiteInput
 from tests.inference.drivers.engines import FAST
+from tests.marks import mostly_long
 from tests.tiny import CONFIG, PRUNER, make_batch, make_params
 
 BUCKETS, TILES, BLOCK = (4, 12), (4, 16), 20
@@ -59,7 +60,11 @@ def params_of(name):
 
 
 @pytest.mark.parametrize(
-    ("driver", "name"), [("bucketed", "adapler"), ("packed", "powerbert"), ("bucketed", "keep_all")]
+    ("driver", "name"),
+    mostly_long(
+        [("bucketed", "adapler"), ("packed", "powerbert"), ("bucketed", "keep_all")],
+        quick=[("bucketed", "adapler")],
+    ),
 )
 def test_layers_that_are_apart_give_every_token_its_state(driver, name):
     """No layer is run for [CLS] alone."""
@@ -98,8 +103,10 @@ def rows(result, index):
     return jax.tree.map(lambda leaf: leaf[index], of_rows), sites
 
 
-@pytest.mark.parametrize("driver", FAST)
-@pytest.mark.parametrize("name", PRUNERS)
+@pytest.mark.parametrize(
+    ("name", "driver"),
+    mostly_long(PRUNERS, FAST, quick=[("trbert", "bucketed"), ("powerbert", "packed")]),
+)
 def test_every_token_has_the_oracles_logits_and_last_state(name, driver):
     """Mixed lengths, the edges of the buckets, full texts and [CLS] alone."""
     for lengths in (LENGTHS, (3, 4, 5, 11, 12), (12,) * 5, (1,) * 5, (5, 4, 2, 1, 2)):
@@ -156,6 +163,7 @@ def test_each_row_equals_itself_alone():
         assert_same(rows(alone, [0]), rows(together, [row]))
 
 
+@pytest.mark.long
 def test_two_threads_give_the_answers_of_one():
     """Rows take their sentences along, and a dict of logits comes back in order."""
     batch, params = (

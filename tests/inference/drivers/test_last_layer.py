@@ -35,6 +35,7 @@ from tests.inference.drivers.engines import (
     make_batch,
     params_of,
 )
+from tests.marks import mostly_long
 
 BERT = encoder_of(CONFIG)
 EACH_ONCE = [("adapler", "packed"), ("powerbert", "bucketed"), ("keep_all", "packed")]
@@ -49,6 +50,7 @@ def layers_of(params):
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("driver", FAST)
 @hypothesis.settings(max_examples=15, deadline=None)
 @hypothesis.given(
@@ -61,6 +63,7 @@ def test_any_mix_of_lengths_has_equal_answers(driver, name, lengths):
     assert_same(engine(name, driver)(apart(name), batch), expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "driver"), EACH_ONCE)
 def test_bfloat16_answers_agree(name, driver):
     batch = make_batch([24, 7, 3, 1, 13])
@@ -70,6 +73,7 @@ def test_bfloat16_answers_agree(name, driver):
     np.testing.assert_allclose(logits_BC, expected_BC, atol=0.02)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "driver"), EACH_ONCE)
 def test_the_last_state_of_every_token_is_there_on_request(name, driver):
     batch = make_batch([24, 7, 3, 1, 13])
@@ -80,8 +84,14 @@ def test_the_last_state_of_every_token_is_there_on_request(name, driver):
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("driver", FAST)
-@pytest.mark.parametrize("make", [keep_all, adapler, powerbert, attention, vocabulary])
+@pytest.mark.parametrize(
+    ("make", "driver"),
+    mostly_long(
+        [keep_all, adapler, powerbert, attention, vocabulary],
+        FAST,
+        quick=[(adapler, "packed"), (powerbert, "bucketed")],
+    ),
+)
 def test_models_of_one_layer_have_equal_answers(make, driver):
     config = dataclasses.replace(CONFIG, num_layers=1)
     pruner = make() if make is keep_all else make(config)
@@ -136,6 +146,7 @@ def test_the_first_row_of_a_layer_is_that_of_all_rows():
     np.testing.assert_allclose(first_B1D, all_BLD[:, :1], atol=1e-6)
 
 
+@pytest.mark.long
 def test_stacked_layers_compute_all_rows_and_separate_ones_the_first():
     batch = make_batch([24, 7, 3])
     arrays = {name: getattr(batch, name) for name in ("token_BL", "segment_BL", "valid_BL")}

@@ -20,6 +20,7 @@ from adapler_jax.pruning import keep_all, powerbert, trbert
 from adapler_jax.pruning.base import hard_step
 from adapler_jax.types import Site, SiteInput, TokenFeatures
 from tests import tiny
+from tests.marks import mostly_long
 from tests.tiny import CONFIG, PRUNER, make_batch, make_params, with_pruner_params
 
 TRBERT = trbert(CONFIG, selector_dim=8)
@@ -63,7 +64,12 @@ def with_token(params, value):
     return params | {"encoder": params["encoder"] | {"embeddings": embeddings}}
 
 
-@pytest.mark.parametrize(("name", "driver"), CASES)
+@pytest.mark.parametrize(
+    ("name", "driver"),
+    mostly_long(
+        CASES, quick=[("adapler", "masked"), ("trbert", "bucketed"), ("powerbert", "packed")]
+    ),
+)
 def test_a_text_with_a_lost_state_has_no_answer_and_the_others_have_theirs(name, driver):
     params, run = MODELS[name][1], engine(name, driver)
     expected = np.array(run(params, BATCH)[0])
@@ -128,6 +134,7 @@ def test_logits_in_a_dict_are_zero_in_rows_without_tokens():
     assert all(np.all(x[0] == 1) and not np.any(x[1]) for x in found.values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pruner", [PRUNER, keep_all()], ids=["adapler", "keep_all"])
 def test_rows_without_a_token_give_no_gradient(pruner):
     """A filler's row, and one that counts as an example."""

@@ -20,9 +20,10 @@ from tests.inference.drivers.engines import (
     make_batch,
     params_of,
 )
+from tests.marks import mostly_long
 
 
-@pytest.mark.parametrize("num_rows", [15, 16, 17])
+@pytest.mark.parametrize("num_rows", mostly_long([15, 16, 17], quick=[17]))
 def test_two_threads_give_the_answers_of_one(num_rows):
     params, batch = (
         params_of("adapler"),
@@ -48,7 +49,7 @@ def test_both_threads_run_the_program_of_the_whole_batch():
     assert asked == [(17, NUM_SLOTS)]
 
 
-@pytest.mark.parametrize("num_rows", [1, 9, 10])
+@pytest.mark.parametrize("num_rows", mostly_long([1, 9, 10], quick=[9]))
 def test_long_texts_attend_in_groups_and_alone(num_rows):
     """Longer than MIN_UNGROUPED, in several blocks; groups hold up to 4 of them."""
     length = 128

@@ -60,6 +60,7 @@ def test_layers_that_the_teacher_does_not_have_are_refused(make_config, workdirs
     assert not workdir.exists()
 
 
+@pytest.mark.long
 def test_a_run_leaves_a_shallower_model_that_is_faster(finished):
     done, saved = phases.read_done(finished / "distill"), load_model(finished / "distill" / "model")
     assert (
@@ -80,6 +81,7 @@ def pruned(copied_run):
     return copied_run("student")
 
 
+@pytest.mark.long
 def test_tokens_of_a_student_are_dropped(pruned):
     names = ("distill", "adapler", "adapt-2x")
     student, *others = (load_model(pruned / name / "model") for name in names)
@@ -88,6 +90,7 @@ def test_tokens_of_a_student_are_dropped(pruned):
         assert saved.pruner_name == "adapler"
 
 
+@pytest.mark.long
 def test_speedups_of_a_pruned_student_are_over_the_full_model(pruned):
     done = phases.read_done(pruned / "adapt-2x")["validation"]
     assert done["flops_speedup"] == pytest.approx(2.0, rel=0.05)
@@ -97,6 +100,7 @@ def test_speedups_of_a_pruned_student_are_over_the_full_model(pruned):
     assert found["adapt-2x"] == pytest.approx(done["flops_speedup"], rel=0.1)
 
 
+@pytest.mark.long
 def test_a_calibrated_student_has_the_speedups_of_its_run(pruned):
     directory = pruned / "adapt-2x" / "model"
     assert full_config(load_model(directory)).num_layers == 4
@@ -107,6 +111,7 @@ def test_a_calibrated_student_has_the_speedups_of_its_run(pruned):
     assert found.rows[0]["flops_speedup"] > found.rows[-1]["flops_speedup"]
 
 
+@pytest.mark.long
 def test_the_driver_is_chosen_by_the_tokens_that_a_student_drops(pruned):
     scores = phases.read_done(pruned / "adapt-2x")["validation"]
     assert scores["token_speedup"] < scores["flops_speedup"]
@@ -114,6 +119,7 @@ def test_the_driver_is_chosen_by_the_tokens_that_a_student_drops(pruned):
     assert load_options(pruned, "dense")["expected_speedup"] is None
 
 
+@pytest.mark.long
 def test_a_student_without_epochs_starts_as_the_layers_of_its_teacher(make_config, workdirs):
     workdir = workdirs()
     config = make_config("student", distill__num_epochs=0, adapler__learning_rate=0.0)
@@ -138,6 +144,7 @@ def test_a_student_alone_needs_training():
         check_config(config)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_layers", [None, 1, "6", True])
 def test_a_count_of_layers_that_is_none_is_left_out(pruned, num_layers):
     saved = load_model(pruned / "distill" / "model")

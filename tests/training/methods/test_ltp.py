@@ -11,6 +11,8 @@ from adapler_jax.weights.save import load_model
 from configs import ltp
 from tests.training.runs import RUNS, silent
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module", name="workdir")
 def _workdir(copied_run):

@@ -21,6 +21,7 @@ def finished(copied_run):
     return copied_run("powerbert")
 
 
+@pytest.mark.long
 def test_a_run_searches_and_trains_with_what_it_found(finished):
     done = read_all(finished, "powerbert")
     counts = done["search"]["retention"]
@@ -49,6 +50,7 @@ def test_a_run_searches_and_trains_with_what_it_found(finished):
     assert masses[0] == 16 * (1 + 2 + 3 + 4) and masses[-1] < masses[0]
 
 
+@pytest.mark.long
 def test_the_model_serves_and_is_evaluated(finished):
     rows = evaluate_workdir(finished, log=silent, with_times=False)
     assert [row["method"] for row in rows] == ["dense", "powerbert"]

@@ -30,6 +30,7 @@ def test_targets_take_the_place_of_the_final_phase(make_config, method):
 
 
 # A kill of TR-BERT is tested below; its phase is LTP's.
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["powerbert", "ltp"])
 def test_a_finished_run_gets_targets_and_one_out_of_reach(make_config, copied_run, method):
     workdir, lines = copied_run(method), []
@@ -66,6 +67,7 @@ def test_a_kill_in_a_targeted_phase_changes_no_number(
     assert_same_models(torn, workdir, name)
 
 
+@pytest.mark.long
 def test_counts_of_a_target_come_from_the_search(make_config, copied_run):
     workdir = copied_run("powerbert")
     run_all(config_of(make_config, "powerbert", (1.5,)), workdir, log=silent)

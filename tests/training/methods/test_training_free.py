@@ -14,6 +14,8 @@ from adapler_jax.weights.save import load_model
 from configs import attention, vocabulary
 from tests.training.runs import silent
 
+pytestmark = pytest.mark.long
+
 CONFIGS = {"attention": attention, "vocabulary": vocabulary}
 TEXTS = ["a good film", "bad ." * 5, "good films . " * 4, "a"]
 

@@ -19,6 +19,7 @@ def finished(copied_run):
     return copied_run("trbert")
 
 
+@pytest.mark.long
 def test_a_run_walks_its_phases(finished):
     models = {
         name: load_model(finished / name / "model")
@@ -38,6 +39,7 @@ def test_a_run_walks_its_phases(finished):
     assert {"policy", "task", "share", "nll", "reward", "grad_norm"} <= lines[0].keys()
 
 
+@pytest.mark.long
 def test_the_model_serves_and_is_evaluated(finished):
     rows = evaluate_workdir(finished, log=silent, with_times=False)
     assert [row["method"] for row in rows] == ["dense", "trbert"]
