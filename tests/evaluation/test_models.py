@@ -150,6 +150,7 @@ def test_no_batches_and_unknown_metrics_are_rejected():
         ClassScorer("bleu")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("driver", ["bucketed", "packed"])
 def test_comparison_times_both_models_on_the_same_batches(driver):
     comparison = compare_speed(

@@ -27,7 +27,6 @@ from adapler_jax.types import Batch, EncoderConfig, SamplingNoise
 from adapler_jax.weights.checkpoint_formats import SEGMENTS, distilbert_name
 from adapler_jax.weights.rules import axis_sizes, model_rules
 from adapler_jax.weights.tree import to_tree
-from tests.marks import mostly_long
 
 TOLERANCE = 2e-6
 CONFIG = EncoderConfig(
@@ -196,9 +195,8 @@ def take(tree, rows):
     return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
-@pytest.mark.parametrize(
-    "case", mostly_long(["rl_step_no_imitation", "rl_step_imitation"], quick=["rl_step_imitation"])
-)
+@pytest.mark.long
+@pytest.mark.parametrize("case", ["rl_step_no_imitation", "rl_step_imitation"])
 def test_reinforcement_step_matches(golden, params, case):
     """The program gives the random numbers of its second selection to the columns of a sort that
     leaves their order open. Its actions there are therefore found: of all that keep as many tokens

@@ -15,6 +15,8 @@ from tests.data.conftest import build_tokenizer
 from tests.serving.outputs import read_rows
 from tests.serving.requests import predict_file
 
+pytestmark = pytest.mark.long
+
 PAIRS = [
     ("film", "a good film ."),
     ("a", "bad film . " * 20),
@@ -61,7 +63,6 @@ def _source(tmp_path):
     return str(path)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kind", OUTPUT_KINDS)
 def test_every_kind_of_output_holds_what_the_reader_answers(model, source, tmp_path, kind):
     output = tmp_path / f"out.{kind}"
@@ -95,7 +96,6 @@ def test_answers_are_explained_on_standard_output(model, source, capsys):
     )
 
 
-@pytest.mark.long
 def test_answers_are_given_where_none_is_preferred_when_asked_for(source, tmp_path):
     model = save(tmp_path / "model", no_answer_threshold=-1e9)
     answers = {}

@@ -40,6 +40,7 @@ def rows_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("with_kept", [False, True])
 def test_each_row_has_its_labels_and_probabilities(model, source, tmp_path, with_kept):
     output = predict(model, source, tmp_path / "out.jsonl", with_kept=with_kept)

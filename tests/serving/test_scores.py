@@ -31,6 +31,7 @@ def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("names", [("query", "document"), ("text", "text_pair")])
 def test_each_row_has_the_score_of_its_pair(model, tmp_path, names):
     source = write(tmp_path / "pairs.jsonl", names)

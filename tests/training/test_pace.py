@@ -74,6 +74,7 @@ def test_saving_takes_at_most_three_percent_of_the_time(minutes, save_s, step_s)
             assert seconds <= 0.03 * (clock.now - end + seconds) * (1 + 1e-9)
 
 
+@pytest.mark.long
 def test_a_killed_run_continues_inside_of_its_epoch_with_the_same_numbers(
     make_config, workdirs, run_killed_at, monkeypatch
 ):

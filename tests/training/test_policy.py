@@ -27,7 +27,6 @@ from adapler_jax.training.policy import (
     rank_targets,
 )
 from adapler_jax.types import SamplingNoise, ScanOptions
-from tests.marks import mostly_long
 from tests.tiny import (
     CONFIG,
     assert_all_finite,
@@ -206,7 +205,8 @@ def test_imitation_ends_with_its_share_of_the_steps():
     assert float(numbers(0.0)) == float(numbers(0.49)) != float(numbers(0.5)) == float(numbers(1.0))
 
 
-@pytest.mark.parametrize("joint", mostly_long([False, True], quick=[False]))
+@pytest.mark.long
+@pytest.mark.parametrize("joint", [False, True])
 def test_a_selector_step_trains_what_it_should(joint):
     params, batch = make_params(PRUNER), with_guide(make_batch())
     policy = PolicyConfig(length_coef=1.0, num_samples=3, task_coef=float(joint))

@@ -226,6 +226,7 @@ def test_fewer_epochs_or_more_of_a_phase_that_is_not_finished_are_refused(
     check_workdir_config(tmp_path, here | {"finetune": {"num_epochs": 4}})
 
 
+@pytest.mark.long
 def test_training_ends_early_without_a_better_epoch_and_a_restart_decides_alike(
     make_config, workdirs, run_killed_at
 ):

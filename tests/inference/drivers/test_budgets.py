@@ -71,7 +71,7 @@ def test_budgets_of_other_texts_do_not_matter(driver):
     mostly_long(
         ["masked", *FAST],
         VALUES,
-        quick=[("masked", "attention"), ("bucketed", "adapler")],
+        quick=[("masked", "attention")],
     ),
 )
 def test_at_a_calibrated_budget_the_values_are_the_calibrated_ones(driver, name):

@@ -14,7 +14,6 @@ from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.attention import attention
 from adapler_jax.pruning.powerbert import powerbert
 from tests.inference.drivers.engines import FAST
-from tests.marks import mostly_long
 from tests.tiny import CONFIG, PRUNER, make_batch, make_params
 
 PRUNERS = {
@@ -54,9 +53,8 @@ def test_the_reference_takes_the_mean_of_the_states_of_kept_tokens(name):
         np.testing.assert_allclose(found[row], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "driver"), mostly_long(zip(PRUNERS, (*FAST, *FAST)), quick=[("adapler", "bucketed")])
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "driver"), zip(PRUNERS, (*FAST, *FAST)))
 def test_every_driver_has_the_references_vectors(name, driver):
     batch = make_batch((12, 7, 3, 1, 6))
     expected = run(name, "masked", batch)[0]

@@ -98,6 +98,7 @@ def test_a_given_configuration_stands_in_for_the_search(make_config, workdirs, f
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
