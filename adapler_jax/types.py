@@ -194,9 +194,10 @@ STATE = "state"
 COLUMN_ATTENTION = "column_attention"
 OTHERS_ATTENTION = "others_attention"
 CLS_ATTENTION = "cls_attention"
+VALUE_ATTENTION = "value_attention"
 POSITION = "position"
 TOKEN = "token"
-ATTENTION_NEEDS = frozenset({COLUMN_ATTENTION, OTHERS_ATTENTION, CLS_ATTENTION})
+ATTENTION_NEEDS = frozenset({COLUMN_ATTENTION, OTHERS_ATTENTION, CLS_ATTENTION, VALUE_ATTENTION})
 NEEDS = ATTENTION_NEEDS | {STATE, POSITION, TOKEN}
 
 
@@ -216,6 +217,7 @@ class TokenFeatures(flax.struct.PyTreeNode):
         None  # float32, the sum without the token's attention to itself
     )
     cls_attention_X: OptionalArray = None  # float32, attention that it receives from [CLS]
+    value_attention_X: OptionalArray = None  # float32, the sum times the size of its value
     position_X: OptionalArray = None  # int32, its slot in the text before anything was dropped
     token_X: OptionalArray = None  # int32, its entry of the vocabulary; at a site before layer 0
 

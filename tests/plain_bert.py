@@ -86,7 +86,9 @@ def attention_with_significance(layer, config, hidden_BLD, bias_BL, *, query_mas
 
 
 def attention_significance(exp_logits_BHLS, normalizer_BHL1, query_mask_BL):
-    found = attention_received(exp_logits_BHLS, normalizer_BHL1, query_mask_BL, NEEDS)
+    found = attention_received(
+        exp_logits_BHLS, normalizer_BHL1, exp_logits_BHLS, query_mask_BL, needs=NEEDS
+    )
     return found.others_attention_X
 
 

@@ -9,6 +9,7 @@ from adapler_jax.types import (
     COLUMN_ATTENTION,
     MASK_BIAS,
     OTHERS_ATTENTION,
+    VALUE_ATTENTION,
     Array,
     OptionalArray,
     TokenFeatures,
@@ -107,7 +108,9 @@ def scaled_dot_product_attention(
     highest_BHL1 = jax.lax.stop_gradient(jnp.max(logits_BHLS, axis=-1, keepdims=True))
     exp_logits_BHLS = jnp.exp(logits_BHLS - highest_BHL1)
     normalizer_BHL1 = jnp.sum(exp_logits_BHLS, axis=-1, keepdims=True)
-    received = attention_received(exp_logits_BHLS, normalizer_BHL1, query_mask_BL, needs)
+    received = attention_received(
+        exp_logits_BHLS, normalizer_BHL1, value_BHSK, query_mask_BL, needs=needs
+    )
     exp_logits_BHLS = dropout(key, exp_logits_BHLS, dropout_prob)
     attended_BHLK = jnp.einsum(
         "BHLS,BHSK->BHLK",
@@ -123,7 +126,9 @@ def scaled_dot_product_attention(
 def attention_received(
     exp_logits_BHLS: Array,
     normalizer_BHL1: Array,
+    value_BHSK: Array,
     query_mask_BL: OptionalArray,
+    *,
     needs: frozenset[str],
 ) -> TokenFeatures:
     """Return the needed parts of the attention that each key receives, float32 [B, S].
@@ -132,25 +137,35 @@ def attention_received(
         column_attention(k) = 1 / H sum_h sum_q A_h(q, k)
         others_attention(k) = 1 / H sum_h [sum_q A_h(q, k) - A_h(k, k)]
         cls_attention(k)    = 1 / H sum_h A_h(0, k)
+        value_attention(k)  = 1 / H sum_h |v_h(k)| sum_q A_h(q, k),   |v| the length of a vector
 
     Args:
       exp_logits_BHLS: attention before its division by the normalizer.
       normalizer_BHL1: its sums over the keys.
+      value_BHSK: v, of the keys.
       query_mask_BL: bool, the queries q that count.
       needs: the parts to compute.
 
     Source: Goyal et al., "PoWER-BERT", ICML 2020, the significance score, is others_attention; Kim
-      et al., "Learned
-    Token Pruning", KDD 2022, equation 1, is column_attention over the number of queries.
+      et al., "Learned Token Pruning", KDD 2022, equation 1, is column_attention over the number of
+      queries. value_attention follows Guo et al., "Attention Score is not All You Need for Token
+      Importance Indicator in KV Cache Reduction: Value Also Matters", EMNLP 2024, which takes the
+      sum of |v|'s entries.
     """
     num_heads = exp_logits_BHLS.shape[1]
     features = TokenFeatures()
     if CLS_ATTENTION in needs:
         cls_BHS = exp_logits_BHLS[:, :, 0] / normalizer_BHL1[:, :, 0]
         features = features.replace(cls_attention_X=jnp.mean(cls_BHS, axis=1))
-    if not needs & {COLUMN_ATTENTION, OTHERS_ATTENTION}:
+    if not needs & {COLUMN_ATTENTION, OTHERS_ATTENTION, VALUE_ATTENTION}:
         return features
     weight_BHL = jnp.where(query_mask_BL[:, None], 1.0 / normalizer_BHL1[..., 0], 0.0)
+    if VALUE_ATTENTION in needs:
+        features = features.replace(
+            value_attention_X=value_attention(exp_logits_BHLS, weight_BHL, value_BHSK)
+        )
+    if not needs & {COLUMN_ATTENTION, OTHERS_ATTENTION}:
+        return features
     # A product of vector and matrix: a sum over the rows of products strides through memory.
     column_sum_BS = jnp.einsum(
         "BHL,BHLS->BS", weight_BHL, exp_logits_BHLS, precision=jax.lax.Precision.HIGHEST
@@ -162,3 +177,18 @@ def attention_received(
         others_BS = (column_sum_BS - jnp.sum(diagonal_BHL, axis=1)) / num_heads
         features = features.replace(others_attention_X=others_BS)
     return features
+
+
+def value_attention(exp_logits_BHLS: Array, weight_BHL: Array, value_BHSK: Array) -> Array:
+    """Return the attention that each key receives times the length of its value, float32 [B, S].
+
+    Args:
+      exp_logits_BHLS: attention before its division by the normalizer.
+      weight_BHL: 1 over the normalizer, and 0 for queries that do not count.
+      value_BHSK: of the keys.
+    """
+    column_BHS = jnp.einsum(
+        "BHL,BHLS->BHS", weight_BHL, exp_logits_BHLS, precision=jax.lax.Precision.HIGHEST
+    )
+    square_BHS = jnp.sum(jnp.square(value_BHSK.astype(jnp.float32)), axis=-1)
+    return jnp.mean(column_BHS * jnp.sqrt(square_BHS), axis=1)

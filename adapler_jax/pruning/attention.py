@@ -1,27 +1,51 @@
 """Attention received: each layer keeps a share of every text, the tokens with the most attention.
 
 Nothing is trained. The shares follow from the lengths of texts and a speedup. Sites are between the
-two halves of a layer.
+two halves of a layer. A token's attention counts as much as its value is long: [SEP] and marks of
+punctuation receive much attention, and their short values add little to other tokens.
 
-Source: the score is the importance of Kim et al., "Learned Token Pruning for Transformers", KDD
-2022, and nearly the significance of PoWER-BERT; the rule is ours.
+Source: the rule is ours. `encoders.attention.attention_received` has the scores and their papers.
 """
 
 import functools
 
 import jax.numpy as jnp
 
+from adapler_jax.flops import SiteFlops
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.pruning.scores import attention_received
-from adapler_jax.pruning.shares import share_pruner
-from adapler_jax.types import BEFORE_FEED_FORWARD, COLUMN_ATTENTION, EncoderConfig, Rule, Site
+from adapler_jax.pruning.scores import attention_received, value_received
+from adapler_jax.pruning.shares import DECISION, decision_flops, share_pruner
+from adapler_jax.types import (
+    BEFORE_FEED_FORWARD,
+    COLUMN_ATTENTION,
+    VALUE_ATTENTION,
+    EncoderConfig,
+    Params,
+    Rule,
+    Site,
+)
 
 TENSOR_RULES = (Rule("attention_received.share", ("pruner", "share_J"), "N"),)
 
 
+def value_flops(params: Params, config: EncoderConfig) -> SiteFlops:
+    """Return the operations of the lengths of a token's values, of their products, and a decision.
+
+    Of each head they are squares, their sum, a root, and a product.
+    """
+    del params
+    return SiteFlops(score=2 * config.hidden_dim + 2 * config.num_heads, decide=DECISION)
+
+
 @functools.cache
-def attention(config: EncoderConfig) -> Pruner:
-    """Return the method; `share_J` is the share of the entering tokens that each layer keeps."""
+def attention(config: EncoderConfig, weighs_values: bool = False) -> Pruner:
+    """Return the method; `share_J` is the share of the entering tokens that each layer keeps.
+
+    Args:
+      config: of the encoder.
+      weighs_values: multiply the attention by the length of the token's value. False for models of
+        releases that did not have this score.
+    """
 
     def init(key, config):
         """Return shares that keep every token."""
@@ -31,8 +55,10 @@ def attention(config: EncoderConfig) -> Pruner:
     return share_pruner(
         "attention",
         [Site(layer, BEFORE_FEED_FORWARD) for layer in range(config.num_layers)],
-        score=attention_received,
-        needs=frozenset({COLUMN_ATTENTION}),
+        score=value_received if weighs_values else attention_received,
+        needs=frozenset({VALUE_ATTENTION if weighs_values else COLUMN_ATTENTION}),
         init=init,
         tensor_rules=TENSOR_RULES,
+        site_flops=value_flops if weighs_values else decision_flops,
+        factory_kwargs=(("weighs_values", True),) if weighs_values else (),
     )

@@ -45,3 +45,9 @@ def attention_received(site_params: Params, features: TokenFeatures) -> Array:
     """Return the attention that each token receives, summed over queries, with gradients."""
     del site_params
     return features.column_attention_X
+
+
+def value_received(site_params: Params, features: TokenFeatures) -> Array:
+    """Return the attention that each token receives times the length of its value."""
+    del site_params
+    return features.value_attention_X

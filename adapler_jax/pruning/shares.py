@@ -111,6 +111,8 @@ def share_pruner(
     needs: frozenset[str],
     init: Callable[..., Params],
     tensor_rules: tuple[Rule, ...],
+    site_flops: Callable[..., SiteFlops] = decision_flops,
+    factory_kwargs: tuple[tuple[str, bool], ...] = (),
 ) -> Pruner:
     """Return a method that keeps a share of every text by a score that needs no training."""
     return Pruner(
@@ -124,6 +126,7 @@ def share_pruner(
         constrain=lambda params: params,
         needs=needs,
         tensor_rules=tensor_rules,
-        site_flops=decision_flops,
+        site_flops=site_flops,
         takes_budgets=True,
+        factory_kwargs=factory_kwargs,
     )

@@ -119,6 +119,7 @@ class Rule(nn.Module):
         """Make the tensors."""
         super().__init__()
         self.name, self.kind, self.layers = name, KINDS[name], list(range(config.num_hidden_layers))
+        self.weighs_values = options.get("weighs_values", False)
         self.activation = ACT2FN["gelu" if name == "trbert" else config.hidden_act]
         if name == "trbert":
             self.layers = options.get("layers") or sorted({1, config.num_hidden_layers // 2})
@@ -133,10 +134,12 @@ class Rule(nn.Module):
                 parts = {"hidden": nn.Linear(config.hidden_size, dim), "score": nn.Linear(dim, 1)}
                 self.add_module(str(place), nn.ModuleDict(parts))
 
-    def keep(self, layer: int, tokens: Tokens, prob_BHRR=None) -> torch.Tensor:
+    def keep(self, layer: int, tokens: Tokens, prob_BHRR=None, value_BHRK=None) -> torch.Tensor:
         """Return the tokens that stay in a layer, by its attention where needed, bool [B, R]."""
         place = self.layers.index(layer)
         if prob_BHRR is not None:
+            if self.weighs_values:
+                prob_BHRR = prob_BHRR * value_BHRK.norm(dim=-1)[:, :, None]
             prob_BRR = prob_BHRR.mean(dim=1) * tokens.valid_BR[:, :, None]
             if self.name == "powerbert":
                 prob_BRR = prob_BRR - torch.diag_embed(prob_BRR.diagonal(dim1=1, dim2=2))
@@ -166,10 +169,9 @@ class Layer(nn.Module):
         self.output: Any = _output(config, F)
 
     def attend(self, tokens: Tokens, *, first_only: bool, is_ranked: bool) -> tuple:
-        """Return the states after the attention half, and the attention probabilities or None.
+        """Return the states after the attention half, probabilities and values of all heads.
 
-        With `first_only` the states are of [CLS] alone, [B, D]. With `is_ranked` there are
-        probabilities, float32 [B, H, Q, R].
+        With `first_only` states are of [CLS], [B, D]. Without `is_ranked` probabilities are None.
         """
         hidden_TD, index_BR, parts = tokens.hidden_TD, tokens.index_BR, self.attention["self"]
         query_TD = parts["query"](hidden_TD[tokens.first_B] if first_only else hidden_TD)
@@ -189,7 +191,7 @@ class Layer(nn.Module):
         attended_BQD = attended_BHQK.transpose(1, 2).flatten(2)
         attended_TD = attended_BQD[:, 0] if first_only else attended_BQD[tokens.valid_BR]
         hidden_TD = hidden_TD[tokens.first_B] if first_only else hidden_TD
-        return _add(self.attention["output"], attended_TD, hidden_TD), prob_BHQR
+        return _add(self.attention["output"], attended_TD, hidden_TD), prob_BHQR, value_BHRK
 
     def feed_forward(self, hidden_TD: torch.Tensor) -> torch.Tensor:
         """Return the states after the feed-forward half."""
@@ -286,11 +288,11 @@ class AdaplerForSequenceClassification(PreTrainedModel):
                 tokens = tokens.select(rule.keep(index, tokens))
             is_ranked = drops and not is_before
             first_only = is_last and not is_ranked
-            hidden_TD, prob_BHRR = layer.attend(tokens, first_only=first_only, is_ranked=is_ranked)
+            hidden_TD, *by_head = layer.attend(tokens, first_only=first_only, is_ranked=is_ranked)
             if not first_only:
                 tokens.hidden_TD = hidden_TD
             if is_ranked:
-                tokens = tokens.select(rule.keep(index, tokens, prob_BHRR))
+                tokens = tokens.select(rule.keep(index, tokens, *by_head))
             kept_X[tokens.slot_T] += 1
             if is_last:
                 tokens.hidden_TD = hidden_TD if first_only else tokens.hidden_TD[tokens.first_B]

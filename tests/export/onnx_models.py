@@ -22,6 +22,7 @@ LEAVES = {
     "powerbert": {"retention_N": [7.0, 5.0, 3.0, 2.0]},
     "vocabulary": {"share_J": [0.6]},
 }
+OPTIONS = {"attention": {"weighs_values": True}}  # of pruners
 BUDGETS = (0.3, 0.6, 1.0)
 WORDS = [*"[PAD] [UNK] [CLS] [SEP] [MASK]".split(), *(f"w{number}" for number in range(45))]
 
@@ -36,7 +37,8 @@ def save_tiny(directory, method, *, head=CLASSIFICATION, threshold=0.9, **option
       threshold: of AdapLeR.
       **options: of `save_model`.
     """
-    params = make_params(make_pruner(method, CONFIG), threshold=threshold)
+    pruner_options = OPTIONS.get(method, {})
+    params = make_params(make_pruner(method, CONFIG, **pruner_options), threshold=threshold)
     leaves = {
         name: jnp.asarray(values, jnp.float32) for name, values in LEAVES.get(method, {}).items()
     }
@@ -47,7 +49,14 @@ def save_tiny(directory, method, *, head=CLASSIFICATION, threshold=0.9, **option
         params["head"] = head.init(jax.random.key(5), CONFIG, 0)
     tokenizer = build_tokenizer(WORDS)
     return save_model(
-        directory, params, CONFIG, pruner_name=method, head=head, tokenizer=tokenizer, **options
+        directory,
+        params,
+        CONFIG,
+        pruner_name=method,
+        pruner_options=pruner_options,
+        head=head,
+        tokenizer=tokenizer,
+        **options,
     )
 
 

@@ -13,11 +13,12 @@ from adapler_jax.pruning.adapler import adapler
 from adapler_jax.pruning.base import check_sites
 from adapler_jax.pruning.powerbert import powerbert
 from adapler_jax.types import (
+    ATTENTION_NEEDS,
     BEFORE_ATTENTION,
     CLS_ATTENTION,
     COLUMN_ATTENTION,
-    OTHERS_ATTENTION,
     TOKEN,
+    VALUE_ATTENTION,
     Site,
     SoftSelection,
     Trace,
@@ -140,11 +141,29 @@ def test_a_score_has_the_gradient_that_its_method_leaves():
 def test_column_attention_includes_a_token_itself():
     """With one query and key the attention is 1, and others give nothing."""
     exp_logits = jnp.full((1, 2, 1, 1), 3.0)
-    needs = frozenset({COLUMN_ATTENTION, OTHERS_ATTENTION, CLS_ATTENTION})
-    found = attention_received(exp_logits, exp_logits, jnp.array([[True]]), needs)
+    values = jnp.array([[[[3.0, 4.0]], [[0.0, -1.0]]]])  # of lengths 5 and 1
+    mask = jnp.array([[True]])
+    found = attention_received(exp_logits, exp_logits, values, mask, needs=ATTENTION_NEEDS)
     assert found.column_attention_X.tolist() == [[1.0]]
     assert found.others_attention_X.tolist() == [[0.0]]
     assert found.cls_attention_X.tolist() == [[1.0]]
+    assert found.value_attention_X.tolist() == [[3.0]]
+
+
+def test_the_attention_of_every_head_counts_as_its_value_is_long():
+    """Two heads, two keys, and a query that does not count."""
+    prob_BHLS = jnp.array([[[[0.25, 0.75], [0.5, 0.5]], [[1.0, 0.0], [0.5, 0.5]]]])
+    value_BHSK = jnp.array([[[[2.0], [-4.0]], [[6.0], [1.0]]]])
+    found = attention_received(
+        prob_BHLS,
+        jnp.ones((1, 2, 2, 1)),
+        value_BHSK,
+        jnp.array([[True, False]]),
+        needs=frozenset({VALUE_ATTENTION}),
+    )
+    expected = [(0.25 * 2.0 + 1.0 * 6.0) / 2, (0.75 * 4.0 + 0.0 * 1.0) / 2]
+    np.testing.assert_allclose(found.value_attention_X, [expected], rtol=1e-6)
+    assert found.column_attention_X is None
 
 
 @pytest.mark.parametrize(

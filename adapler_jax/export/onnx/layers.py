@@ -21,6 +21,7 @@ from adapler_jax.types import (
     COLUMN_ATTENTION,
     MASK_BIAS,
     OTHERS_ATTENTION,
+    VALUE_ATTENTION,
     EncoderConfig,
     Params,
 )
@@ -120,8 +121,10 @@ def attention(
         attended_BQD = _fused_attention(graph, layer.config, qkv, texts)
         received: dict[str, Value] = {}
     else:
-        attended_BQD, prob_BHQR = _plain_attention(graph, layer.config, qkv, texts)
-        received = {need: _received(graph, need, prob_BHQR, texts) for need in sorted(needs)}
+        value_BHRK, attended_BQD, prob_BHQR = _plain_attention(graph, layer.config, qkv, texts)
+        received = {
+            need: _received(graph, need, prob_BHQR, value_BHRK, texts) for need in sorted(needs)
+        }
     attended_WD = graph.add("Reshape", attended_BQD, (-1, layer.config.hidden_dim))
     return Attention(attended_WD if first_only else unpad(graph, texts, attended_WD), received)
 
@@ -180,8 +183,11 @@ def _fused_attention(graph: Graph, config: EncoderConfig, qkv: list[Value], text
 
 def _plain_attention(
     graph: Graph, config: EncoderConfig, qkv: list[Value], texts: Texts
-) -> tuple[Value, Value]:
-    """Return softmax(q k^T) v, float32 [B, Q, D], and the probabilities, float32 [B, H, Q, R]."""
+) -> tuple[Value, Value, Value]:
+    """Return v by heads, softmax(q k^T) v, float32 [B, Q, D], and the probabilities.
+
+    The probabilities are float32 [B, H, Q, R], and v is [B, H, R, K].
+    """
     by_head = (0, 0, config.num_heads, config.head_dim)
     query_BHQK, key_BHKR, value_BHRK = (
         graph.add("Transpose", graph.add("Reshape", part, by_head), perm=perm)
@@ -193,14 +199,19 @@ def _plain_attention(
     prob_BHQR = graph.add("Softmax", logits_BHQR, axis=-1)
     attended_BHQK = graph.add("MatMul", prob_BHQR, value_BHRK)
     attended_BQHK = graph.add("Transpose", attended_BHQK, perm=[0, 2, 1, 3])
-    return graph.add("Reshape", attended_BQHK, (0, 0, config.hidden_dim)), prob_BHQR
+    attended_BQD = graph.add("Reshape", attended_BQHK, (0, 0, config.hidden_dim))
+    return value_BHRK, attended_BQD, prob_BHQR
 
 
-def _received(graph: Graph, need: str, prob_BHQR: Value, texts: Texts) -> Value:
+def _received(graph: Graph, need: str, prob_BHQR: Value, value_BHRK: Value, texts: Texts) -> Value:
     """Return the attention that each token receives, as `encoders.attention` defines it.
 
     Padding gets any number.
     """
+    if need == VALUE_ATTENTION:
+        length_BHR1 = graph.add("ReduceL2", value_BHRK, (-1,))
+        length_BH1R = graph.add("Transpose", length_BHR1, perm=[0, 1, 3, 2])
+        prob_BHQR = graph.add("Mul", prob_BHQR, length_BH1R)
     prob_BQR = graph.add("ReduceMean", prob_BHQR, (1,), keepdims=0)
     if need == CLS_ATTENTION:
         return graph.add("Gather", prob_BQR, graph.constant(0), axis=1)
@@ -211,7 +222,7 @@ def _received(graph: Graph, need: str, prob_BHQR: Value, texts: Texts) -> Value:
         is_other_QR = graph.add("Not", graph.add("Equal", lane_Q1, texts.lane_R))
         other_QR = graph.add("Cast", is_other_QR, to=TensorProto.FLOAT)
         weight_BQR = graph.add("Mul", weight_BQR, other_QR)
-    elif need != COLUMN_ATTENTION:
+    elif need not in (COLUMN_ATTENTION, VALUE_ATTENTION):
         raise ValueError(f"unknown need {need!r}")
     weighted_BQR = graph.add("Mul", prob_BQR, weight_BQR)
     return graph.add("ReduceSum", weighted_BQR, (1,), keepdims=0)
