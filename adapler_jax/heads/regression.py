@@ -1,4 +1,7 @@
-"""One or several numbers of a text or pair, from the state of [CLS]: ratings, or relevance."""
+"""One or several numbers of a text or pair, from the state of [CLS]: ratings, or relevance.
+
+N lists of documents               J documents of a list
+"""
 
 import functools
 
@@ -11,7 +14,9 @@ from adapler_jax.types import Array, Batch
 
 IDENTITY, SIGMOID = "identity", "sigmoid"
 ACTIVATIONS = (IDENTITY, SIGMOID)  # from the logit to the number
-NUMBERS = "number_BC"  # of batch.head_slots: the numbers of a text, where there are several
+# Of batch.head_slots.
+NUMBERS = "number_BC"  # the numbers of a text, where there are several
+LISTS = "list_B"  # int32, the list that a training pair is in; consecutive rows share it
 
 
 def numbers_of(batch: Batch, num_outputs: int) -> Array:
@@ -51,6 +56,47 @@ def regression_losses(
         soft_BC = jnp.square(logits_BC - teacher_BC)
         loss_BC = (1.0 - distil_coef) * loss_BC + distil_coef * soft_BC
     return jnp.mean(loss_BC, axis=-1)
+
+
+def list_losses(logits_B1: Array, batch: Batch, distil_coef: float, *, size: int) -> Array:
+    """Return the loss of each document, float32 [B]; the mean over a list is the list's loss.
+
+        L = -sum_j ((1 - d) t_j + d s_j) log softmax(z)_j,   over the documents j of a list
+
+        t_j = y_j / sum_k y_k          the labels; 0 in a list without a relevant document
+        s   = softmax(z_teacher)
+
+    Args:
+      logits_B1: z, float32.
+      batch: consecutive rows are the documents of a list, with relevance y from 0.
+      distil_coef: d.
+      size: documents of a list.
+
+    Source: Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", ICML 2007,
+      ListNet; there t is a softmax too.
+    """
+    logits_NJ = logits_B1.reshape(-1, size)
+    gain_NJ = jnp.asarray(batch.label_B).astype(jnp.float32).reshape(-1, size)
+    total_N1 = jnp.sum(gain_NJ, axis=-1, keepdims=True)
+    target_NJ = gain_NJ / jnp.where(total_N1 > 0, total_N1, 1.0)
+    teacher_B1 = get_teacher_logits(batch, distil_coef)
+    if teacher_B1 is not None:
+        soft_NJ = jax.nn.softmax(jnp.asarray(teacher_B1).reshape(-1, size), axis=-1)
+        target_NJ = (1.0 - distil_coef) * target_NJ + distil_coef * soft_NJ
+    return (-size * target_NJ * jax.nn.log_softmax(logits_NJ, axis=-1)).ravel()
+
+
+@functools.cache
+def with_list_loss(head: Head, size: int) -> Head:
+    """Return a head of one number whose loss is `list_losses` where batches have LISTS."""
+
+    def losses(logits_B1: Array, batch: Batch, distil_coef: float) -> Array:
+        """Return the loss of each example, float32 [B]."""
+        if LISTS in (batch.head_slots or {}):
+            return list_losses(logits_B1, batch, distil_coef, size=size)
+        return head.loss_fn(logits_B1, batch, distil_coef)
+
+    return head._replace(loss_fn=losses)
 
 
 def regression_accuracy(logits_BC: Array, batch: Batch, *, activation: str) -> Array:

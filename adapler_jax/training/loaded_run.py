@@ -192,7 +192,11 @@ def _chosen_phases(workdir: pathlib.Path, only: str) -> dict[str, pathlib.Path]:
 
 def _check_task(workdir: pathlib.Path, dense: Saved, task: TaskData) -> None:
     """Raise ValueError if the data has another head or other classes than the models."""
-    if dense.head is not task.head or dense.class_names != task.class_names:
+    saved, now = (
+        (head.name, head.factory_kwargs, names)
+        for head, names in ((dense.head, dense.class_names), (task.head, task.class_names))
+    )
+    if saved != now:
         raise ValueError(
             f"{workdir}: its models are for {describe_head(dense.head, dense.class_names)}, the "
             f"data now has {describe_head(task.head, task.class_names)}; restore the data"

@@ -14,6 +14,7 @@ from adapler_jax.data.classification.summary import majority_shares, summarize
 from adapler_jax.data.classification.task_tables import check_source
 from adapler_jax.data.classification.tasks import get_task
 from adapler_jax.data.qa.tasks import QA_TASKS
+from adapler_jax.data.ranking.lists import train_in_lists
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.tokenization.pieces import SIDES
 from adapler_jax.data.tokenization.tokenizers import load_tokenizer
@@ -22,7 +23,7 @@ from adapler_jax.evaluation.label_scoring import LabelScorer
 from adapler_jax.evaluation.number_scoring import NumberScorer
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, Head, regression
-from adapler_jax.heads.regression import IDENTITY, SIGMOID
+from adapler_jax.heads.regression import IDENTITY, LISTS, SIGMOID, with_list_loss
 from adapler_jax.io.user_folders import user_cache
 from adapler_jax.metrics.classification import metric_name
 from adapler_jax.metrics.label_sets import DEFAULT_THRESHOLD, THRESHOLDS, check_label_metric
@@ -159,8 +160,10 @@ def make_task(dataset: Dataset, texts: TokenizedTexts, **fields: Any) -> TaskDat
 
 def check_no_number_fields(config) -> None:
     """Raise ValueError where fields of numbers are given for a task of classes."""
-    for name in ("activation", "protects_query"):
-        if config.data.get(name):
+    given = {name: config.data.get(name) for name in ("activation", "protects_query")}
+    given["list_size"] = config.data.get("list_size", 1) != 1
+    for name, value in given.items():
+        if value:
             raise ValueError(
                 f"config.data.{name} is given, but task {config.task!r} has classes; leave it out"
             )
@@ -223,7 +226,14 @@ def number_data(
         check_numbers(examples.labels, activation, where=f"the split {name}")
     groups = {name: text_numbers(examples.texts) for name, examples in dataset.splits.items()}
     check_queries(config, dataset, metric, groups)
+    list_size = check_list_size(config, dataset)
+    if list_size > 1:
+        dataset = train_in_lists(dataset, list_size, seed=config.data.split_seed)
+        head = with_list_loss(head, list_size)
     texts = tokenize_splits(config, directory, dataset, only)
+    if list_size > 1 and "train" in texts.splits:
+        train = in_lists(texts.splits["train"], list_size)
+        texts = texts._replace(splits=texts.splits | {"train": train})
     if len(dataset.task.text_fields) == 1:
         check_protects_none(config, head)
         texts = texts._replace(extra=texts.extra | {SINGLE_TEXTS: True})
@@ -234,6 +244,30 @@ def number_data(
     return make_task(
         dataset, texts, metric=metric, head=head, class_names=names, make_scorer=make_scorer
     )
+
+
+def in_lists(tokenized: Tokenized, size: int) -> Tokenized:
+    """Return examples whose lists stay together, with the number of each row's list."""
+    number_E = np.arange(len(tokenized), dtype=np.int32) // size
+    slots = {**tokenized.head_slots, LISTS: number_E}
+    return dataclasses.replace(tokenized, group=size, head_slots=slots)
+
+
+def check_list_size(config, dataset: Dataset) -> int:
+    """Return config.data.list_size; older configs lack it.
+
+    Raises:
+      ValueError: it is no number from 1, or there are no documents of a query to compare.
+    """
+    size = config.data.get("list_size", 1)
+    if type(size) is not int or size < 1:
+        raise ValueError(f"config.data.list_size is {size!r:.60}; expected a number from 1")
+    if size > 1 and (len(dataset.task.text_fields) != 2 or dataset.task.class_names):
+        raise ValueError(
+            f"config.data.list_size is {size}, but task {config.task!r} has no pairs of a query "
+            "and a document with one number each; leave it out"
+        )
+    return size
 
 
 def choose_head(config, directory, *, num_outputs: int = 1) -> Head:

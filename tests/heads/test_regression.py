@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from adapler_jax.heads import regression
+from adapler_jax.heads.regression import with_list_loss
 from tests.heads.rows import batch_of
 
 # Logits whose sigmoids are 1/4, 3/4 and 1/2.
@@ -60,6 +61,25 @@ def test_a_number_is_right_where_it_rounds_to_the_label():
     assert found.tolist() == [1.0, 1.0, 0.0]
     plain = regression().accuracy_fn(jnp.array([[2.4], [2.6], [-1.0]]), batch([2.0, 2.0, -1.0]))
     assert plain.tolist() == [1.0, 0.0, 1.0]
+
+
+def test_a_list_is_trained_by_the_shares_of_its_documents():
+    """Two lists of two; the second has no relevant document, so that the teacher alone counts."""
+    head = with_list_loss(regression("sigmoid"), 2)
+    logits = jnp.log(jnp.array([[3.0], [1.0], [1.0], [4.0]]))
+    teacher = jnp.log(jnp.array([[1.0], [1.0], [1.0], [3.0]]))
+    rows = batch_of([1] * 4, teacher=teacher, list_B=[0, 0, 1, 1])
+    rows = rows.replace(label_B=np.float32([2.0, 6.0, 0.0, 0.0]))
+    log = math.log
+    labels = [-0.25 * log(0.75), -0.75 * log(0.25), 0.0, 0.0]
+    np.testing.assert_allclose(head.loss_fn(logits, rows, 0.0), np.multiply(2, labels), rtol=1e-6)
+    soft = [-0.5 * log(0.75), -0.5 * log(0.25), -0.25 * log(0.2), -0.75 * log(0.8)]
+    found = head.loss_fn(logits, rows, 0.25)
+    np.testing.assert_allclose(found, 1.5 * np.array(labels) + np.multiply(0.5, soft), rtol=1e-6)
+    alone = rows.replace(head_slots=None)
+    expected = regression("sigmoid").loss_fn(logits, alone, 0.25)
+    np.testing.assert_array_equal(head.loss_fn(logits, alone, 0.25), expected)
+    assert head.factory_kwargs == regression("sigmoid").factory_kwargs
 
 
 def test_saliency_is_of_the_number():

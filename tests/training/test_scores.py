@@ -134,6 +134,16 @@ def test_a_second_run_keeps_the_activation_of_its_start(config_of, given):
             r"row 1 has the label '.*'; expected a number; correct the row, or name the column",
         ),
         ({"class_weight": "balanced"}, "config.class_weight is of classes"),
+        ({"data__list_size": 0}, "list_size is 0; expected a number from 1"),
+        ({"data__list_size": 50}, "no query of the split train has more than [0-9]+ documents"),
+        (
+            {
+                "data__list_size": 2,
+                "data__metric": "spearman",
+                "data__columns": {"text": "document", "label": "relevance"},
+            },
+            "list_size is 2, but task 'custom_scores' has no pairs of a query",
+        ),
         (
             {"data__columns": {"text": "document", "label": "relevance"}},
             "'ndcg@10', which orders the documents of a query .* has single texts",
@@ -143,6 +153,16 @@ def test_a_second_run_keeps_the_activation_of_its_start(config_of, given):
 def test_wrong_fields_are_named(config_of, given, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         run_all(config_of(**changes), tmp_path / "run", log=silent)
+
+
+def test_a_run_on_lists_learns_an_order(config_of, tmp_path):
+    notes = []
+    config = config_of(data__list_size=4, data__activation="identity")
+    run_all(config, tmp_path / "run", log=notes.append)
+    assert any("pairs are in lists of 4 documents of a query" in note for note in notes)
+    rows = evaluate_workdir(tmp_path / "run", log=silent, with_times=False)
+    assert rows[0]["test_score"] > 0.8 and rows[2]["flops_speedup"] == pytest.approx(1.3, rel=0.1)
+    assert len(Reranker.load(tmp_path / "run" / "adapt-1.3x" / "model").rank("a", ["good"])) == 1
 
 
 def test_numbers_outside_of_a_sigmoid_are_named(config_of, given, tmp_path):
