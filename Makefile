@@ -90,7 +90,7 @@ package: $(VENV)/dev-installed-$(STAMP)
 compare: $(VENV)/tests-installed-$(STAMP)
 	@echo "installing requirements-baselines.txt into $(VENV)"
 	@$(INSTALL) -c $(PINS) -r requirements.txt -r requirements-baselines.txt
-	$(RUN) -m pytest -rs -m compare -n 2 --dist=loadfile $$(grep -rlF mark.compare tests --include='*.py')
+	$(RUN) -m pytest -rs -m "compare and not long" -n 2 --dist=loadfile $$(grep -rlF mark.compare tests --include='*.py')
 
 # A warning is an error. The notebook runs in small, the pictures are drawn of what it trained, and the commands of README.md
 # and docs/*.md run in small; nothing of it is kept.
