@@ -97,9 +97,13 @@ def test_a_loss_of_the_page_of_speeds_is_of_the_record(cells):
 
 METHODS = (ROOT / "docs" / "methods.md").read_text()
 FEW_TASKS = {"Rotten Tomatoes": "rotten_tomatoes", "MRPC": "mrpc"}
+# Of methods that were measured later.
+FEW_RECORDS = {("attention received", "mrpc"): "attention-values-mrpc"}
+NOT_MEASURED = {("attention received", "rotten_tomatoes")}
 FEW_TEXTS = {
     "dense": "dense",
     "attention received": "attention",
+    "attention received, without values": "attention",
     "vocabulary saliency": "vocabulary",
     "PoWER-BERT": "powerbert",
     "TR-BERT": "trbert",
@@ -119,13 +123,13 @@ def test_a_row_of_few_texts_quotes_its_record(cells):
     for task, cell in zip(FEW_TASKS.values(), columns):
         found = [
             row
-            for row in read_rows(f"methods-2000-{task}")
+            for row in read_rows(FEW_RECORDS.get((name, task), f"methods-2000-{task}"))
             if row["method"] == FEW_TEXTS[name] and row["split"] == "test"
         ]
         if target.endswith("x"):
             found = [row for row in found if row["dial"] == number(target)]
         if not cell:
-            assert not found
+            assert not found or (name, task) in NOT_MEASURED
             continue
         (row,) = found
         assert row["num_seeds"] == 3
