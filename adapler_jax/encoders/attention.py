@@ -102,7 +102,7 @@ def scaled_dot_product_attention(
       float32 [B, L, D], and the needed features of the keys, float32 [B, S].
     """
     query_BHLK, key_BHSK, value_BHSK = (
-        split_heads(x_BLD, num_heads) for x_BLD in (query_BLD, key_BSD, value_BSD)
+        split_heads(x_BLD, num_heads) for x_BLD in (query_BLD, key_BSD, value_BSD.astype(dtype))
     )
     logits_BHLS = attention_logits(query_BHLK, key_BHSK, bias_BS, pair_bias_BLS, dtype=dtype)
     highest_BHL1 = jax.lax.stop_gradient(jnp.max(logits_BHLS, axis=-1, keepdims=True))
@@ -115,7 +115,7 @@ def scaled_dot_product_attention(
     attended_BHLK = jnp.einsum(
         "BHLS,BHSK->BHLK",
         exp_logits_BHLS.astype(dtype),
-        value_BHSK.astype(dtype),
+        value_BHSK,
         preferred_element_type=jnp.float32,
     )
     B, H, L, K = attended_BHLK.shape

@@ -25,9 +25,7 @@ from adapler_jax.pruning.base import for_first_token
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params
 
 TRAINING_FREE = ("attention", "vocabulary")
-OPTIONS = {"attention": {"weighs_values": True}}  # of `make_pruner`
-# Of `share_profile`, tried where a method has several sites. On Rotten Tomatoes 1.5 agreed more
-# with the full model at 2x, and 1 at 3x.
+# Of `share_profile`, tried where a method has several sites.
 STEEPNESS = (1.0, 1.5)
 MAX_TEXTS = 2000  # whose saliency is measured
 MAX_COMPARED = 1000  # texts on which profiles are compared
@@ -67,7 +65,7 @@ def prune_without_training(
     check_head(method, head)
     if not batches:
         raise ValueError(f"there is no text; method {method} needs unlabelled text of the task")
-    pruner = make_pruner(method, config, **OPTIONS.get(method, {}))
+    pruner = make_pruner(method, config)
     found = pruner.init(jax.random.key(0), config)
     if method == "vocabulary":
         if saliency_V is None:

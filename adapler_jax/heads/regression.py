@@ -16,7 +16,7 @@ IDENTITY, SIGMOID = "identity", "sigmoid"
 ACTIVATIONS = (IDENTITY, SIGMOID)  # from the logit to the number
 # Of batch.head_slots.
 NUMBERS = "number_BC"  # the numbers of a text, where there are several
-LISTS = "list_B"  # int32, the list that a training pair is in; consecutive rows share it
+LISTS = "list_B"  # int32, the list of a training pair; the rows of a list follow each other
 
 
 def numbers_of(batch: Batch, num_outputs: int) -> Array:
@@ -59,11 +59,11 @@ def regression_losses(
 
 
 def list_losses(logits_B1: Array, batch: Batch, distil_coef: float, *, size: int) -> Array:
-    """Return the loss of each document, float32 [B]; the mean over a list is the list's loss.
+    """Return the loss of each document's list, float32 [B].
 
         L = -sum_j ((1 - d) t_j + d s_j) log softmax(z)_j,   over the documents j of a list
 
-        t_j = y_j / sum_k y_k          the labels; 0 in a list without a relevant document
+        t_j = y_j / sum_k y_k          the labels; 0 in a list of padding examples
         s   = softmax(z_teacher)
 
     Args:
@@ -83,7 +83,8 @@ def list_losses(logits_B1: Array, batch: Batch, distil_coef: float, *, size: int
     if teacher_B1 is not None:
         soft_NJ = jax.nn.softmax(jnp.asarray(teacher_B1).reshape(-1, size), axis=-1)
         target_NJ = (1.0 - distil_coef) * target_NJ + distil_coef * soft_NJ
-    return (-size * target_NJ * jax.nn.log_softmax(logits_NJ, axis=-1)).ravel()
+    loss_N = -jnp.sum(target_NJ * jax.nn.log_softmax(logits_NJ, axis=-1), axis=-1)
+    return jnp.repeat(loss_N, size)
 
 
 @functools.cache

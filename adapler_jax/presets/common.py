@@ -35,8 +35,8 @@ def data_section() -> dict:
         "activation": "",
         "pooling": "",  # of vectors: mean or cls; empty: the model's own, else mean
         "protects_query": False,  # of numbers: no token of a pair's first text is dropped
-        # Of numbers of pairs: above 1 the loss compares so many documents of a query.
-        "list_size": 1,
+        # Of numbers of pairs: the loss compares so many documents of a query; 0: each pair alone.
+        "list_size": 0,
         # {"validation": fraction or count}: split from train where the source has none.
         "split_fractions": {},
         "split_seed": 0,  # of splitting and drawing; keep it while `seed` varies

@@ -13,11 +13,10 @@ import jax.numpy as jnp
 
 from adapler_jax.flops import SiteFlops
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.pruning.scores import attention_received, value_received
-from adapler_jax.pruning.shares import DECISION, decision_flops, share_pruner
+from adapler_jax.pruning.scores import value_received
+from adapler_jax.pruning.shares import DECISION, share_pruner
 from adapler_jax.types import (
     BEFORE_FEED_FORWARD,
-    COLUMN_ATTENTION,
     VALUE_ATTENTION,
     EncoderConfig,
     Params,
@@ -31,21 +30,15 @@ TENSOR_RULES = (Rule("attention_received.share", ("pruner", "share_J"), "N"),)
 def value_flops(params: Params, config: EncoderConfig) -> SiteFlops:
     """Return the operations of the lengths of a token's values, of their products, and a decision.
 
-    Of each head they are squares, their sum, a root, and a product.
+    Of each head with K entries these are K squares, K - 1 sums, a root, and a product.
     """
     del params
-    return SiteFlops(score=2 * config.hidden_dim + 2 * config.num_heads, decide=DECISION)
+    return SiteFlops(score=2 * config.hidden_dim + config.num_heads, decide=DECISION)
 
 
 @functools.cache
-def attention(config: EncoderConfig, weighs_values: bool = False) -> Pruner:
-    """Return the method; `share_J` is the share of the entering tokens that each layer keeps.
-
-    Args:
-      config: of the encoder.
-      weighs_values: multiply the attention by the length of the token's value. False for models of
-        releases that did not have this score.
-    """
+def attention(config: EncoderConfig) -> Pruner:
+    """Return the method; `share_J` is the share of the entering tokens that each layer keeps."""
 
     def init(key, config):
         """Return shares that keep every token."""
@@ -55,10 +48,9 @@ def attention(config: EncoderConfig, weighs_values: bool = False) -> Pruner:
     return share_pruner(
         "attention",
         [Site(layer, BEFORE_FEED_FORWARD) for layer in range(config.num_layers)],
-        score=value_received if weighs_values else attention_received,
-        needs=frozenset({VALUE_ATTENTION if weighs_values else COLUMN_ATTENTION}),
+        score=value_received,
+        needs=frozenset({VALUE_ATTENTION}),
         init=init,
         tensor_rules=TENSOR_RULES,
-        site_flops=value_flops if weighs_values else decision_flops,
-        factory_kwargs=(("weighs_values", True),) if weighs_values else (),
+        site_flops=value_flops,
     )

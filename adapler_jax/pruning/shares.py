@@ -112,7 +112,6 @@ def share_pruner(
     init: Callable[..., Params],
     tensor_rules: tuple[Rule, ...],
     site_flops: Callable[..., SiteFlops] = decision_flops,
-    factory_kwargs: tuple[tuple[str, bool], ...] = (),
 ) -> Pruner:
     """Return a method that keeps a share of every text by a score that needs no training."""
     return Pruner(
@@ -128,5 +127,4 @@ def share_pruner(
         tensor_rules=tensor_rules,
         site_flops=site_flops,
         takes_budgets=True,
-        factory_kwargs=factory_kwargs,
     )

@@ -123,7 +123,6 @@ def save_without_training(
         params,
         saved.config,
         pruner_name=pruner.name,
-        pruner_options=dict(pruner.factory_kwargs),
         head=saved.head,
         class_names=saved.class_names or None,
         max_length=saved.max_length,

@@ -27,7 +27,7 @@ def similarity_data(config, directory, only: Sequence[str]) -> TaskData:
       ValueError: as in `load_task`, texts are single, a metric does not fit, or a similarity of the
         training is no cosine.
     """
-    for name in ("class_names", "activation", "protects_query"):
+    for name in ("class_names", "activation", "protects_query", "list_size"):
         if config.data.get(name):
             raise ValueError(
                 f"config.data.{name} is given, but task {config.task!r} has similarities; leave "

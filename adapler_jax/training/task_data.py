@@ -68,6 +68,10 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> QAData
                 "are JSON in UTF-8 or "
                 "with a byte order mark; leave it out"
             )
+    if config.data.get("list_size"):
+        raise ValueError(
+            f"config.data.list_size is given, but task {config.task!r} has questions; leave it out"
+        )
     for field in ("columns", "class_names"):
         if config.data[field]:
             raise ValueError(

@@ -23,7 +23,7 @@ from adapler_jax.evaluation.label_scoring import LabelScorer
 from adapler_jax.evaluation.number_scoring import NumberScorer
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, Head, regression
-from adapler_jax.heads.regression import IDENTITY, LISTS, SIGMOID, with_list_loss
+from adapler_jax.heads.regression import IDENTITY, SIGMOID, with_list_loss
 from adapler_jax.io.user_folders import user_cache
 from adapler_jax.metrics.classification import metric_name
 from adapler_jax.metrics.label_sets import DEFAULT_THRESHOLD, THRESHOLDS, check_label_metric
@@ -33,6 +33,7 @@ from adapler_jax.metrics.ranking import (
     check_number_metric,
     text_numbers,
 )
+from adapler_jax.training.listwise import keep_lists, list_metric, list_size_of
 from adapler_jax.training.task_record import TaskData
 from adapler_jax.weights.base_model import base_model_entry
 from adapler_jax.weights.labels import names_in_run
@@ -66,8 +67,12 @@ def splits_special(config) -> bool:
     return config.data.get("split_special_tokens", False)
 
 
-def load_data(config) -> Dataset:
+def load_data(config, *, draws: bool = True) -> Dataset:
     """Return the labelled texts that a config names.
+
+    Args:
+      config: of the run.
+      draws: draw config.data.num_train_examples of the training; False to take all.
 
     Raises:
       ValueError: train or validation is missing.
@@ -80,7 +85,7 @@ def load_data(config) -> Dataset:
         class_names=tuple(config.data.class_names) or None,
         split_seed=config.data.split_seed,
         split_fractions=dict(config.data.split_fractions) or None,
-        num_train_examples=config.data.num_train_examples or None,
+        num_train_examples=(draws and config.data.num_train_examples) or None,
         options=file_options(config),
         skip_incomplete=config.data.get("skip_incomplete", False),
         label_separator=config.data.get("label_separator", SEPARATOR),
@@ -160,10 +165,8 @@ def make_task(dataset: Dataset, texts: TokenizedTexts, **fields: Any) -> TaskDat
 
 def check_no_number_fields(config) -> None:
     """Raise ValueError where fields of numbers are given for a task of classes."""
-    given = {name: config.data.get(name) for name in ("activation", "protects_query")}
-    given["list_size"] = config.data.get("list_size", 1) != 1
-    for name, value in given.items():
-        if value:
+    for name in ("activation", "protects_query", "list_size"):
+        if config.data.get(name):
             raise ValueError(
                 f"config.data.{name} is given, but task {config.task!r} has classes; leave it out"
             )
@@ -211,7 +214,8 @@ def number_data(
       ValueError: as in `load_task`, a metric or a field does not fit, or a number is outside of
         [0, 1] where a sigmoid gives the numbers.
     """
-    dataset = load_data(config)
+    list_size = list_size_of(config)
+    dataset = load_data(config, draws=not list_size)
     names = names_in_run(saved_names, dataset.task.class_names)
     if config.data.class_names and not names:
         raise ValueError(
@@ -220,19 +224,22 @@ def number_data(
         )
     metric = config.data.get("metric", "") or dataset.task.metric
     check_number_metric(metric)
+    if list_size:
+        metric = list_metric(config, dataset, list_size)
     head = choose_head(config, directory, num_outputs=len(names) or 1)
     activation = dict(head.factory_kwargs)["activation"]
     for name, examples in dataset.splits.items():
         check_numbers(examples.labels, activation, where=f"the split {name}")
     groups = {name: text_numbers(examples.texts) for name, examples in dataset.splits.items()}
     check_queries(config, dataset, metric, groups)
-    list_size = check_list_size(config, dataset)
-    if list_size > 1:
-        dataset = train_in_lists(dataset, list_size, seed=config.data.split_seed)
+    if list_size:
+        dataset = train_in_lists(
+            dataset, list_size, limit=config.data.num_train_examples, seed=config.data.split_seed
+        )
         head = with_list_loss(head, list_size)
     texts = tokenize_splits(config, directory, dataset, only)
-    if list_size > 1 and "train" in texts.splits:
-        train = in_lists(texts.splits["train"], list_size)
+    if list_size and "train" in texts.splits:
+        train = keep_lists(texts.splits["train"], list_size)
         texts = texts._replace(splits=texts.splits | {"train": train})
     if len(dataset.task.text_fields) == 1:
         check_protects_none(config, head)
@@ -244,30 +251,6 @@ def number_data(
     return make_task(
         dataset, texts, metric=metric, head=head, class_names=names, make_scorer=make_scorer
     )
-
-
-def in_lists(tokenized: Tokenized, size: int) -> Tokenized:
-    """Return examples whose lists stay together, with the number of each row's list."""
-    number_E = np.arange(len(tokenized), dtype=np.int32) // size
-    slots = {**tokenized.head_slots, LISTS: number_E}
-    return dataclasses.replace(tokenized, group=size, head_slots=slots)
-
-
-def check_list_size(config, dataset: Dataset) -> int:
-    """Return config.data.list_size; older configs lack it.
-
-    Raises:
-      ValueError: it is no number from 1, or there are no documents of a query to compare.
-    """
-    size = config.data.get("list_size", 1)
-    if type(size) is not int or size < 1:
-        raise ValueError(f"config.data.list_size is {size!r:.60}; expected a number from 1")
-    if size > 1 and (len(dataset.task.text_fields) != 2 or dataset.task.class_names):
-        raise ValueError(
-            f"config.data.list_size is {size}, but task {config.task!r} has no pairs of a query "
-            "and a document with one number each; leave it out"
-        )
-    return size
 
 
 def choose_head(config, directory, *, num_outputs: int = 1) -> Head:

@@ -52,7 +52,7 @@ GROWING_FIELDS = ("finetune.num_epochs", "adapler.num_epochs", "distill.num_epoc
 # Values of fields that a run of an earlier release does not have: with these it does what it did.
 NEUTRAL: tuple[Any, ...] = ("", "none", 0, False, None, [], {})
 # Others by field: the value with which it does the same.
-NEUTRAL_OF_FIELDS = {"data.label_separator": ",", "data.list_size": 1}
+NEUTRAL_OF_FIELDS = {"data.label_separator": ","}  # read by tasks of later releases alone
 
 
 @contextlib.contextmanager

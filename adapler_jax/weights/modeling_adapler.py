@@ -119,7 +119,6 @@ class Rule(nn.Module):
         """Make the tensors."""
         super().__init__()
         self.name, self.kind, self.layers = name, KINDS[name], list(range(config.num_hidden_layers))
-        self.weighs_values = options.get("weighs_values", False)
         self.activation = ACT2FN["gelu" if name == "trbert" else config.hidden_act]
         if name == "trbert":
             self.layers = options.get("layers") or sorted({1, config.num_hidden_layers // 2})
@@ -138,7 +137,7 @@ class Rule(nn.Module):
         """Return the tokens that stay in a layer, by its attention where needed, bool [B, R]."""
         place = self.layers.index(layer)
         if prob_BHRR is not None:
-            if self.weighs_values:
+            if self.name == "attention":
                 prob_BHRR = prob_BHRR * value_BHRK.norm(dim=-1)[:, :, None]
             prob_BRR = prob_BHRR.mean(dim=1) * tokens.valid_BR[:, :, None]
             if self.name == "powerbert":

@@ -35,7 +35,7 @@ OPTIONS = {
     "length_target": float,
 }
 OPTIONS |= dict.fromkeys(("relative_length", "stop_target_gradient", "clip_cls_ratio"), bool)
-OPTIONS |= dict.fromkeys(("by_batch", "counts_padding", "weighs_values"), bool)
+OPTIONS |= dict.fromkeys(("by_batch", "counts_padding"), bool)
 # Others check their options themselves.
 OWN_PRUNERS = (
     "adapler",

@@ -22,7 +22,6 @@ LEAVES = {
     "powerbert": {"retention_N": [7.0, 5.0, 3.0, 2.0]},
     "vocabulary": {"share_J": [0.6]},
 }
-OPTIONS = {"attention": {"weighs_values": True}}  # of pruners
 BUDGETS = (0.3, 0.6, 1.0)
 WORDS = [*"[PAD] [UNK] [CLS] [SEP] [MASK]".split(), *(f"w{number}" for number in range(45))]
 
@@ -37,8 +36,7 @@ def save_tiny(directory, method, *, head=CLASSIFICATION, threshold=0.9, **option
       threshold: of AdapLeR.
       **options: of `save_model`.
     """
-    pruner_options = OPTIONS.get(method, {})
-    params = make_params(make_pruner(method, CONFIG, **pruner_options), threshold=threshold)
+    params = make_params(make_pruner(method, CONFIG), threshold=threshold)
     leaves = {
         name: jnp.asarray(values, jnp.float32) for name, values in LEAVES.get(method, {}).items()
     }
@@ -53,7 +51,6 @@ def save_tiny(directory, method, *, head=CLASSIFICATION, threshold=0.9, **option
         params,
         CONFIG,
         pruner_name=method,
-        pruner_options=pruner_options,
         head=head,
         tokenizer=tokenizer,
         **options,

@@ -64,18 +64,19 @@ def test_a_number_is_right_where_it_rounds_to_the_label():
 
 
 def test_a_list_is_trained_by_the_shares_of_its_documents():
-    """Two lists of two; the second has no relevant document, so that the teacher alone counts."""
+    """Two lists of two, and a list of padding examples, whose labels are 0."""
     head = with_list_loss(regression("sigmoid"), 2)
-    logits = jnp.log(jnp.array([[3.0], [1.0], [1.0], [4.0]]))
-    teacher = jnp.log(jnp.array([[1.0], [1.0], [1.0], [3.0]]))
-    rows = batch_of([1] * 4, teacher=teacher, list_B=[0, 0, 1, 1])
-    rows = rows.replace(label_B=np.float32([2.0, 6.0, 0.0, 0.0]))
+    logits = jnp.log(jnp.array([[3.0], [1.0], [1.0], [4.0], [1.0], [1.0]]))
+    teacher = jnp.log(jnp.array([[1.0], [1.0], [1.0], [3.0], [1.0], [1.0]]))
+    rows = batch_of([1] * 6, teacher=teacher, list_B=[0, 0, 1, 1, -1, -1])
+    rows = rows.replace(label_B=np.float32([2.0, 6.0, 0.0, 5.0, 0.0, 0.0]))
     log = math.log
-    labels = [-0.25 * log(0.75), -0.75 * log(0.25), 0.0, 0.0]
-    np.testing.assert_allclose(head.loss_fn(logits, rows, 0.0), np.multiply(2, labels), rtol=1e-6)
-    soft = [-0.5 * log(0.75), -0.5 * log(0.25), -0.25 * log(0.2), -0.75 * log(0.8)]
-    found = head.loss_fn(logits, rows, 0.25)
-    np.testing.assert_allclose(found, 1.5 * np.array(labels) + np.multiply(0.5, soft), rtol=1e-6)
+    labels = [-0.25 * log(0.75) - 0.75 * log(0.25), -log(0.8), 0.0]
+    found = head.loss_fn(logits, rows, 0.0)
+    np.testing.assert_allclose(found, np.repeat(labels, 2), rtol=1e-6)
+    soft = [-0.5 * log(0.75) - 0.5 * log(0.25), -0.25 * log(0.2) - 0.75 * log(0.8), log(2)]
+    found, mixed = head.loss_fn(logits, rows, 0.25), np.multiply(0.75, labels)
+    np.testing.assert_allclose(found, np.repeat(mixed + np.multiply(0.25, soft), 2), rtol=1e-6)
     alone = rows.replace(head_slots=None)
     expected = regression("sigmoid").loss_fn(logits, alone, 0.25)
     np.testing.assert_array_equal(head.loss_fn(logits, alone, 0.25), expected)

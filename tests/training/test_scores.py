@@ -134,8 +134,15 @@ def test_a_second_run_keeps_the_activation_of_its_start(config_of, given):
             r"row 1 has the label '.*'; expected a number; correct the row, or name the column",
         ),
         ({"class_weight": "balanced"}, "config.class_weight is of classes"),
-        ({"data__list_size": 0}, "list_size is 0; expected a number from 1"),
-        ({"data__list_size": 50}, "no query of the split train has more than [0-9]+ documents"),
+        ({"data__list_size": 1}, "list_size is 1; expected 2 documents or more, or 0"),
+        (
+            {"data__list_size": 6},
+            r"batch_size is [0-9]+, which cuts lists of config.data",
+        ),
+        (
+            {"data__list_size": 4, "data__metric": "spearman"},
+            "metric is 'spearman', but scores that are trained on lists compare within a query",
+        ),
         (
             {
                 "data__list_size": 2,
@@ -157,11 +164,12 @@ def test_wrong_fields_are_named(config_of, given, tmp_path, changes, message):
 
 def test_a_run_on_lists_learns_an_order(config_of, tmp_path):
     notes = []
-    config = config_of(data__list_size=4, data__activation="identity")
+    config = config_of(data__list_size=4, data__activation="identity", data__metric="")
     run_all(config, tmp_path / "run", log=notes.append)
-    assert any("pairs are in lists of 4 documents of a query" in note for note in notes)
+    assert any("lists of 4 documents of a query, each with a relevant" in note for note in notes)
     rows = evaluate_workdir(tmp_path / "run", log=silent, with_times=False)
-    assert rows[0]["test_score"] > 0.8 and rows[2]["flops_speedup"] == pytest.approx(1.3, rel=0.1)
+    assert rows[0]["metric"] == "ndcg@10" and rows[0]["test_score"] > 0.8
+    assert rows[2]["flops_speedup"] == pytest.approx(1.3, rel=0.1)
     assert len(Reranker.load(tmp_path / "run" / "adapt-1.3x" / "model").rank("a", ["good"])) == 1
 
 

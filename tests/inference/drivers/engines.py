@@ -91,7 +91,7 @@ PRUNERS = {
     "some layers": PRUNER._replace(name="some layers", sites=PRUNER.sites[1:3]),
     "powerbert": powerbert(CONFIG),
     "powerbert, some layers": FIRST_LAYERS,
-    "attention": attention(CONFIG, weighs_values=True),
+    "attention": attention(CONFIG),
     "vocabulary": vocabulary(CONFIG),
 }
 RETENTION = (17, 9, 4, 2)

@@ -54,7 +54,7 @@ def test_the_reference_takes_the_mean_of_the_states_of_kept_tokens(name):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("name", "driver"), zip(PRUNERS, (*FAST, *FAST)))
+@pytest.mark.parametrize(("name", "driver"), list(zip(PRUNERS, (*FAST, *FAST))))
 def test_every_driver_has_the_references_vectors(name, driver):
     batch = make_batch((12, 7, 3, 1, 6))
     expected = run(name, "masked", batch)[0]
