@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from adapler_jax.inference.multiple_choice import MultipleChoice
     from adapler_jax.inference.question_answerer import QuestionAnswerer
     from adapler_jax.inference.reranker import Regressor, Reranker
+    from adapler_jax.inference.token_classifier import TokenClassifier
     from adapler_jax.pruning import make_pruner
     from adapler_jax.training.compress import compress
     from adapler_jax.training.compress_steps import CompressOptions
@@ -37,6 +38,7 @@ __all__ = [
     "QuestionAnswerer",
     "Regressor",
     "Reranker",
+    "TokenClassifier",
     "__version__",
     "calibrate_model",
     "compress",
@@ -60,6 +62,7 @@ _MODULES = {
     "QuestionAnswerer": "adapler_jax.inference.question_answerer",
     "Regressor": "adapler_jax.inference.reranker",
     "Reranker": "adapler_jax.inference.reranker",
+    "TokenClassifier": "adapler_jax.inference.token_classifier",
     "calibrate_model": "adapler_jax.evaluation.calibrate",
     "compress": "adapler_jax.training.compress",
     "export_model": "adapler_jax.export.jax_export",

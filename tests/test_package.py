@@ -21,6 +21,7 @@ PUBLIC = {
     "QuestionAnswerer",
     "Regressor",
     "Reranker",
+    "TokenClassifier",
     "__version__",
     "calibrate_model",
     "compress",

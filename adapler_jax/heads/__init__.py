@@ -1,4 +1,4 @@
-"""Heads: classes, labels, numbers, a vector, spans, options, candidates, supporting facts."""
+"""Heads: classes, labels, numbers, vectors, tags, spans, options, candidates, facts."""
 
 from collections.abc import Callable
 
@@ -11,6 +11,7 @@ from adapler_jax.heads.multihop import hotpot
 from adapler_jax.heads.multiple_choice import choice
 from adapler_jax.heads.regression import ACTIVATIONS, regression
 from adapler_jax.heads.span import SPAN
+from adapler_jax.heads.token_classification import TOKEN_CLASSIFICATION
 
 __all__ = [
     "CLASSIFICATION",
@@ -18,6 +19,7 @@ __all__ = [
     "MULTI_LABEL",
     "SPAN",
     "TEXT_OPTIONS",
+    "TOKEN_CLASSIFICATION",
     "Head",
     "candidates",
     "choice",
@@ -39,6 +41,7 @@ HEADS: dict[str, Callable[..., Head]] = {
     "regression": regression,
     "multi_label": lambda: MULTI_LABEL,
     "embedding": embedding,
+    "token_classification": lambda: TOKEN_CLASSIFICATION,
 }
 # Values of the keywords of HEADS that are texts.
 TEXT_OPTIONS = {

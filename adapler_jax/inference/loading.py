@@ -19,7 +19,7 @@ from adapler_jax.data.batching.lengths import bucket_for, default_lengths
 from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.data.tokenization.pieces import SIDES
-from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, load_core_and_side
+from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, read_tokenizer
 from adapler_jax.inference.compute_dtype import choose_dtype
 from adapler_jax.inference.drivers.buckets import bucket_sizes
 from adapler_jax.inference.engine import AUTO, Engine, TableSource, make_engine, prepare_params_for
@@ -44,6 +44,7 @@ class LoadedModel(NamedTuple):
     lengths: tuple[int, ...]  # padded lengths of batches
     dtype: str  # of the operands of the encoder's products
     tokenizer_side: str  # that loses the tokens of long texts: right or left
+    unknown_token: str | None  # of the tokenizer
 
 
 def open_model(directory, *, compilation_cache: str) -> Saved:
@@ -81,8 +82,8 @@ def prepare_model(
     dtype = choose_dtype(dtype, saved, autotune_table)
     if buckets is not None:
         bucket_sizes(buckets, max_length)
-    tokenizer, tokenizer_side = load_core_and_side(saved.directory)
-    check_embedding_rows(tokenizer, saved.config.vocab_size, saved.directory)
+    found = read_tokenizer(saved.directory)
+    check_embedding_rows(found.core, saved.config.vocab_size, saved.directory)
     run = make_engine(
         saved.config,
         pruner,
@@ -99,11 +100,12 @@ def prepare_model(
         pruner=pruner,
         run=run,
         params=prepare_params_for(driver, saved.params, saved.config, dtype),
-        tokenizer=tokenizer,
+        tokenizer=found.core,
         max_length=max_length,
         lengths=(max_length,) if skips_padding else default_lengths(max_length),
         dtype=np.dtype(dtype).name,
-        tokenizer_side=tokenizer_side,
+        tokenizer_side=found.truncation_side,
+        unknown_token=found.special.get("unk_token"),
     )
 
 

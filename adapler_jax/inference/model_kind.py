@@ -14,6 +14,7 @@ LOADERS = {
     REGRESSOR: ("Regressor", "reranker"),
     "multi_label": ("MultiLabelClassifier", "multi_label"),
     "embedding": ("Embedder", "embedder"),
+    "token_classification": ("TokenClassifier", "token_classifier"),
 }
 
 

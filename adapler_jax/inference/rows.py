@@ -12,7 +12,7 @@ import numpy as np
 
 from adapler_jax.inference.calibration import Budget, Calibration, add_budgets, budgets_of
 from adapler_jax.inference.loading import sorted_batches
-from adapler_jax.inference.words import Encoded, Tokens
+from adapler_jax.inference.words import Encoded, TokenRow, Tokens
 from adapler_jax.metrics.classification import margins, softmax
 from adapler_jax.types import Batch, Params, Trace
 
@@ -86,9 +86,9 @@ class RowRunner(NamedTuple):
         return prob_MC, share_M
 
     def batches(
-        self, tokens: Sequence[Encoded] | Sequence[Tokens], num_rows: int, budget: Budget = None
+        self, tokens: Sequence[TokenRow], num_rows: int, budget: Budget = None
     ) -> Iterator[tuple[np.ndarray, Batch, np.ndarray, Trace]]:
-        """Yield the rows of each batch, the batch, their probabilities [B, C], and the trace."""
+        """Yield the rows of each batch, the batch, their probabilities [B, ...], and the trace."""
         token_rows = [row.token_L for row in tokens]
         segment_rows = [row.segment_L for row in tokens]
         batches = sorted_batches(token_rows, segment_rows, lengths=self.lengths, num_rows=num_rows)

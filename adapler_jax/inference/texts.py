@@ -17,7 +17,7 @@ def split_pairs(texts) -> tuple[list[str], list[str] | None]:
     Raises:
       TypeError: texts or an entry has another type; the message names the index of the entry.
     """
-    _check_iterable(texts)
+    check_iterable(texts)
     rows: list[tuple[str, ...]] = []
     for index, text in enumerate(texts):
         parts = _parts_of(text)
@@ -31,7 +31,7 @@ def split_pairs(texts) -> tuple[list[str], list[str] | None]:
     return [parts[0] for parts in rows], [parts[1] for parts in rows] if has_pairs else None
 
 
-def _check_iterable(texts) -> None:
+def check_iterable(texts) -> None:
     """Raise TypeError for a table, for a single text, and for anything without an order."""
     if hasattr(texts, "iloc") and hasattr(texts, "columns"):
         raise TypeError(

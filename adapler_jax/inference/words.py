@@ -104,6 +104,18 @@ def encode_tokens(
     ]
 
 
+class TokenRow(Protocol):
+    """A row of tokens for a model."""
+
+    @property
+    def token_L(self) -> np.ndarray:
+        """Return the tokens, int32, [CLS] first."""
+
+    @property
+    def segment_L(self) -> np.ndarray:
+        """Return their segments, int32."""
+
+
 class TextReader(Protocol):
     """A model that reads texts or pairs of texts."""
 

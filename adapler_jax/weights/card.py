@@ -48,7 +48,12 @@ FILES = {
     EXPORT: EXPORTS_FILE,
     RESULTS: SCORES_FILE,
 }
-KINDS_OF_NAMES = {"classification": "Classes", "multi_label": "Labels", REGRESSOR: "Numbers"}
+KINDS_OF_NAMES = {
+    "classification": "Classes",
+    "multi_label": "Labels",
+    "token_classification": "Tags",
+    REGRESSOR: "Numbers",
+}
 CLASSES = {
     "classification": ("Classifier", 'predict(["a text"])'),
     "span": ("QuestionAnswerer", 'answer("a question?", "a text")'),
@@ -60,6 +65,7 @@ CLASSES = {
     "regression": ("Reranker", 'rank("a query", ["a document", "another"])'),
     REGRESSOR: ("Regressor", 'predict(["a text"])'),
     "embedding": ("Embedder", 'encode(["a text", "another"])'),
+    "token_classification": ("TokenClassifier", 'predict(["a text"])'),
 }
 PIPELINES = {  # of the Hugging Face Hub, by the head
     "classification": "text-classification",
@@ -69,11 +75,13 @@ PIPELINES = {  # of the Hugging Face Hub, by the head
     "regression": "text-ranking",
     REGRESSOR: "text-classification",
     "embedding": "sentence-similarity",
+    "token_classification": "token-classification",
 }
 AUTO = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
     "ForMultipleChoice": "AutoModelForMultipleChoice",
     "ForQuestionAnswering": "AutoModelForQuestionAnswering",
+    "ForTokenClassification": "AutoModelForTokenClassification",
 }
 
 

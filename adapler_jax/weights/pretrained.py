@@ -4,24 +4,28 @@ import collections
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from adapler_jax.encoders import encoder_of
-from adapler_jax.heads import CLASSIFICATION, HEADS, MULTI_LABEL, Head
+from adapler_jax.heads import CLASSIFICATION, HEADS, MULTI_LABEL, TOKEN_CLASSIFICATION, Head
 from adapler_jax.io.messages import bounded_errors, listed, shown
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.config import CONFIG_FILE, MAX_LENGTH, read_class_names, read_config
 from adapler_jax.weights.files import read_canonical
+from adapler_jax.weights.head_parts import (
+    CLASSIFIER_NAMES,
+    HeadParts,
+    choose_head,
+    count_classes,
+)
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.labels import align_classes, named_by_rows
 from adapler_jax.weights.rules import (
     BUFFERS,
     CLASSIFIER_RULES,
     OTHER_HEADS,
-    POOLER_RULES,
     Rule,
     axis_sizes,
     foreign_part,
@@ -33,13 +37,13 @@ from adapler_jax.weights.sentence_modules import dense_tensors
 from adapler_jax.weights.shapes import model_sizes
 from adapler_jax.weights.tree import check_layer_counts, check_tensors, to_tree
 
-# problem_type of transformers by the head.
+# problem_type of transformers by the head; it has none for tags of tokens.
 KINDS = {
     CLASSIFICATION.name: "single_label_classification",
     MULTI_LABEL.name: MULTI_LABEL_TYPE,
     "regression": REGRESSION_TYPE,
+    TOKEN_CLASSIFICATION.name: None,
 }
-CLASSIFIER_NAMES = tuple(rule.name for rule in CLASSIFIER_RULES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +59,6 @@ class Pretrained:
     # Reinitialised parts of the head, and the reasons.
     fresh: Mapping[str, str] = dataclasses.field(default_factory=dict)
     class_rows: tuple[int, ...] | None = None  # of the checkpoint's classifier, by class
-
-
-class HeadParts(NamedTuple):
-    """The parts of a head that come from the checkpoint."""
-
-    tensors: dict  # of the encoder and these parts
-    rules: tuple[Rule, ...]  # of these parts
-    fresh: dict[str, str]  # reinitialised parts, and the reasons
 
 
 @bounded_errors()
@@ -107,7 +103,7 @@ def load_pretrained(
     own_names = None
     if head.has_classes and not reinit_head:
         own_names = read_classes(directory / CONFIG_FILE, raw, tensors, head=head, notes=notes)
-    parts = choose_head(tensors, head, num_classes, reinit_head=reinit_head)
+    parts = choose_head(tensors, head, num_classes, reinit_head=reinit_head, raw=raw)
     explain_classes(parts.fresh, own_names, class_names)
     kept_classes = count_classes(parts.tensors)
     needed_classes = num_classes if head.has_classes else own_outputs or 1
@@ -273,83 +269,6 @@ def is_foreign(name: str) -> bool:
     if OTHER_HEADS.fullmatch(name):
         return True
     return not name.startswith(("bert.", "classifier.")) and foreign_part(name) is None
-
-
-def choose_head(
-    tensors: dict, head: Head, num_classes: int | None, *, reinit_head: bool
-) -> HeadParts:
-    """Choose the parts of a head that come from the checkpoint."""
-    if set(POOLER_RULES) <= set(head_rules(head)):
-        needed = num_classes if head.has_classes else 1
-        return choose_pooled(tensors, needed, reinit_head=reinit_head)
-    return choose_parts(tensors, head, reinit_head=reinit_head)
-
-
-def choose_pooled(tensors: dict, num_classes: int | None, *, reinit_head: bool) -> HeadParts:
-    """Choose pooler and classifier.
-
-    A classifier is used with its own pooler only: without it, its input has another meaning.
-    """
-    if reinit_head:
-        fresh = {"pooler and classifier": "config.reinit_head"}
-        return HeadParts(without(tensors, "bert.pooler.", "classifier."), (), fresh)
-    has_pooler = any(name.startswith("bert.pooler.") for name in tensors)
-    rules = POOLER_RULES if has_pooler else ()
-    fresh = {} if has_pooler else {"pooler": "the checkpoint has none"}
-    reason = why_no_classifier(tensors, num_classes, has_pooler=has_pooler)
-    if reason:
-        return HeadParts(without(tensors, "classifier."), rules, fresh | {"classifier": reason})
-    return HeadParts(tensors, rules + CLASSIFIER_RULES, fresh)
-
-
-def why_no_classifier(tensors: dict, num_classes: int | None, *, has_pooler: bool) -> str:
-    """Return the reason not to use the checkpoint's classifier; empty to use it."""
-    others = [
-        name
-        for name in without(tensors, *CLASSIFIER_NAMES)
-        if name.startswith("classifier.") and foreign_part(name) is None
-    ]
-    own_classes = count_classes(tensors)
-    if others:
-        return f"the checkpoint's is not one linear layer, it has {listed(others, limit=120)}"
-    if own_classes is None:
-        return "the checkpoint has none"
-    if not has_pooler:
-        return "it needs the missing pooler"
-    if num_classes not in (None, own_classes):
-        return f"the checkpoint's has {own_classes} classes, {num_classes} are needed"
-    return ""
-
-
-def choose_parts(tensors: dict, head: Head, *, reinit_head: bool) -> HeadParts:
-    """Choose the linear layers of a head without pooler; each complete one is used."""
-    by_part: dict[str, list[Rule]] = {}
-    for rule in head_rules(head):
-        by_part.setdefault(rule.name.split(".")[0], []).append(rule)
-    taken: tuple[Rule, ...] = ()
-    fresh = []
-    for part, rules in by_part.items():
-        is_complete = all(rule.name in tensors for rule in rules)
-        if is_complete and not reinit_head:
-            taken += tuple(rules)
-        else:
-            fresh.append(part)
-    kept = without(tensors, "bert.pooler.", "classifier.", *(f"{part}." for part in fresh))
-    reason = "config.reinit_head" if reinit_head else "the checkpoint has none"
-    return HeadParts(kept, taken, {", ".join(fresh): reason} if fresh else {})
-
-
-def without(tensors: dict, *prefixes: str) -> dict:
-    """Return the tensors whose names start with none of the prefixes."""
-    return {name: value for name, value in tensors.items() if not name.startswith(prefixes)}
-
-
-def count_classes(tensors: dict) -> int | None:
-    """Return the number of classes of the classifier; None without one."""
-    shapes = [
-        tensors[name].shape for name in CLASSIFIER_NAMES if name in tensors and tensors[name].ndim
-    ]
-    return shapes[0][0] if shapes else None
 
 
 def extend_positions(

@@ -45,6 +45,7 @@ HEAD_RULES = {
     "multi_label": POOLER_RULES + CLASSIFIER_RULES,
     "regression": POOLER_RULES + CLASSIFIER_RULES,
     "embedding": EMBEDDING_RULES,
+    "token_classification": CLASSIFIER_RULES,
 }
 # The class of transformers for encoder and head, or for the encoder if no class has the head.
 ARCHITECTURES = {
@@ -56,6 +57,7 @@ ARCHITECTURES = {
     "multi_label": "BertForSequenceClassification",
     "regression": "BertForSequenceClassification",
     "embedding": "BertModel",
+    "token_classification": "BertForTokenClassification",
 }
 # Modules that hold a model: of torch.compile, checkpointing and parallel training anywhere in a
 # name; of training loops, PEFT and Lightning before it.

@@ -1,4 +1,4 @@
-"""Read and write in config.json that a model returns numbers, or several labels a text.
+"""Read and write in config.json that a model returns numbers, several labels, or tags of tokens.
 
 Source: the keys are sentence-transformers', class CrossEncoder, and `problem_type` is
 transformers'.
@@ -8,7 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, Head, regression
+from adapler_jax.heads import (
+    CLASSIFICATION,
+    MULTI_LABEL,
+    TOKEN_CLASSIFICATION,
+    Head,
+    regression,
+)
 from adapler_jax.heads.regression import IDENTITY, SIGMOID
 from adapler_jax.io.messages import shown
 from adapler_jax.types import EncoderConfig
@@ -28,11 +34,12 @@ TORCH_NAME = re.compile(r"torch\.nn\.(?:modules\.\w+\.)?(Identity|Sigmoid)")
 PROBLEM_TYPE = "problem_type"
 MULTI_LABEL_TYPE, REGRESSION_TYPE = "multi_label_classification", "regression"
 NUM_LABELS = 2  # of transformers, where a config.json names none
+TOKENS_ENDING = "ForTokenClassification"  # of a class of transformers
 LABEL = "LABEL_0"  # the name that transformers gives a single output
 
 
 def head_of_checkpoint(directory: Path) -> Head:
-    """Return the head that a folder describes: vectors, numbers, several labels, or classes.
+    """Return the head that a folder describes: vectors, tags, numbers, labels, or classes.
 
     For a saved model of this library it is the saved head.
 
@@ -48,11 +55,37 @@ def head_of_checkpoint(directory: Path) -> Head:
         return head_of(read_section(raw, path))
     if is_sentence_folder(path.parent):
         return read_modules(path.parent).head
+    if is_for_tokens(raw):
+        return TOKEN_CLASSIFICATION
     if has_one_output(raw):
         return regression(read_activation(path.parent, raw))
     if raw.get(PROBLEM_TYPE) == REGRESSION_TYPE:
         return regression(read_activation(path.parent, raw), num_outputs=count_outputs(raw))
     return MULTI_LABEL if raw.get(PROBLEM_TYPE) == MULTI_LABEL_TYPE else CLASSIFICATION
+
+
+def is_for_tokens(raw: dict[str, Any]) -> bool:
+    """Return whether config.json names a class for tags of tokens; raw is its content."""
+    architectures = raw.get("architectures")
+    return isinstance(architectures, list) and any(
+        isinstance(name, str) and name.endswith(TOKENS_ENDING) for name in architectures
+    )
+
+
+def why_other_classifier(raw: dict[str, Any], tensors: dict, head: Head) -> str:
+    """Return why a checkpoint's classifier is not for a head: tokens against texts; else empty.
+
+    Args:
+      raw: content of config.json. Where it names no class, a pooler is a sign of texts.
+      tensors: of the checkpoint.
+      head: the needed head.
+    """
+    for_tokens = is_for_tokens(raw)
+    if head is not TOKEN_CLASSIFICATION:
+        return "the checkpoint's gives tags to tokens" if for_tokens else ""
+    has_pooler = any(name.startswith("bert.pooler.") for name in tensors)
+    is_for_texts = not for_tokens and ("architectures" in raw or has_pooler)
+    return "the checkpoint's is for whole texts" if is_for_texts else ""
 
 
 def count_outputs(raw: dict[str, Any]) -> int:

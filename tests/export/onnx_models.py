@@ -44,7 +44,8 @@ def save_tiny(directory, method, *, head=CLASSIFICATION, threshold=0.9, **option
         leaves["saliency_JV"] = jax.random.uniform(jax.random.key(3), (1, CONFIG.vocab_size))
     params["pruner"] = params["pruner"] | leaves
     if head is not CLASSIFICATION:
-        params["head"] = head.init(jax.random.key(5), CONFIG, 0)
+        num_classes = len(options.get("class_names", ()))
+        params["head"] = head.init(jax.random.key(5), CONFIG, num_classes)
     tokenizer = build_tokenizer(WORDS)
     return save_model(
         directory,

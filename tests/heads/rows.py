@@ -19,6 +19,7 @@ HEADS = {
     "multi_label": heads.MULTI_LABEL,
     "regression": heads.regression("sigmoid"),
     "embedding": heads.embedding(dense_dim=5),
+    "token_classification": heads.TOKEN_CLASSIFICATION,
 }
 LENGTHS = (6, 4, 1, 0)
 NOTHING = [-1, -1]
@@ -27,6 +28,7 @@ MARKS = {
     "marker_BK": [[1, 3, 5], [2, 3, -1], [-1] * 3, [-1] * 3],
     "sentence_BX2": [[[1, 2], [3, 5]], [[1, 3], NOTHING], [NOTHING] * 2, [NOTHING] * 2],
     "label_BC": [[1, 0, 1], [0, 0, 0], [-1] * 3, [-1] * 3],
+    "tag_BL": [[-1, 1, 2, -1, 0, -1], [-1, 2, 0, -1, -1, -1], [-1] * 6, [-1] * 6],
     "support_BX": [[1, 0], [0, -1], NOTHING, NOTHING],
 }
 
