@@ -1,4 +1,4 @@
-"""Classify a file, score its pairs, return vectors of its texts, or answer its questions.
+"""Classify a file, score its pairs, find its entities, return vectors, or answer questions.
 
     adapler predict --model=DIR [--input=FILE] [--output=FILE]
 
@@ -14,6 +14,11 @@ and gives the score of each row. A model of numbers of single texts takes text l
 several numbers gives a column for each. A model of vectors takes single texts and gives the column
 embedding, a list of numbers in .jsonl and .parquet files.
 
+A model that gives tags to tokens takes single texts, or lists of words in the column words or
+tokens of JSON lines and Parquet. It gives the column entities: a list of objects in JSON, with
+entity_group, score, word, start and end. A list of words has one tag a word. The model may be a
+folder of transformers.
+
 A question-answering model takes tables and JSON lines with the columns question and context. It
 gives the answer (empty if there is none), its characters in the context, its score and its
 probability. A multiple-choice model takes question, article and options. It gives the chosen
@@ -25,6 +30,7 @@ from absl import flags
 from adapler_jax.cli.console import run_command
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.inference.engine import AUTO, DRIVER_NAMES
+from adapler_jax.inference.entities import AGGREGATIONS
 from adapler_jax.inference.long_texts import LONG_TEXT_MODES, TRUNCATE
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.bulk import PredictRequest, predict_file
@@ -137,6 +143,14 @@ _LONG = flags.DEFINE_enum(
     "probabilities, or the most confident window",
     flag_values=FLAGS,
 )
+_AGGREGATION = flags.DEFINE_enum(
+    "aggregation",
+    None,
+    AGGREGATIONS,
+    "how tokens become entities, as aggregation_strategy in transformers; default: simple for "
+    "texts, one tag a word for lists of words",
+    flag_values=FLAGS,
+)
 _BUDGET = flags.DEFINE_float(
     "budget",
     None,
@@ -181,6 +195,7 @@ def main() -> None:
             budget=_BUDGET.value,
             speedup=_SPEEDUP.value,
             certified=_CERTIFIED.value,
+            aggregation=_AGGREGATION.value,
         ),
     )
     predict_file(request, log=print_note)

@@ -25,6 +25,7 @@ from adapler_jax.serving.prediction_files import (
 from adapler_jax.serving.prediction_inputs import (
     ANSWERS,
     CLASSES,
+    ENTITIES,
     LABELS,
     OPTIONS,
     SCORES,
@@ -38,7 +39,7 @@ from adapler_jax.serving.prediction_inputs import (
     usual_of,
 )
 from adapler_jax.serving.predictors import ModelSettings, Shown, load_predictor
-from adapler_jax.serving.streams import Window, read_windows
+from adapler_jax.serving.streams import TEXT_OR_WORDS, Window, read_windows
 
 # The job of a model that needs more than text lines, and its columns.
 NEEDED = {
@@ -128,7 +129,7 @@ def _predict_rows(
         request.input_name,
         columns=request.columns,
         usual=usual_of(request.model, use),
-        form=CHOICES if use == OPTIONS else None,
+        form={OPTIONS: CHOICES, ENTITIES: TEXT_OR_WORDS}.get(use),
         keep=copied.keep,
         options=request.options,
         log=note_commas(target, log),
@@ -175,7 +176,9 @@ def check_use(request: PredictRequest, use: str, kind: str) -> None:
         raise ValueError(f"{model} takes no budgets; leave out --budget, --speedup and --certified")
     if check_long_texts(settings.long_texts, None) and use != CLASSES:
         raise ValueError(f"{model} reads no windows of texts; leave out --long_texts")
-    if use in (SCORES, VECTORS) and (request.with_kept or request.explain):
+    if settings.aggregation is not None and use != ENTITIES:
+        raise ValueError(f"{model} gives no tags to tokens; leave out --aggregation")
+    if use in (SCORES, VECTORS, ENTITIES) and (request.with_kept or request.explain):
         raise ValueError(f"{model} gives {use} without words; leave out --kept and --explain")
     needs_table = is_for_pairs(model) if use == SCORES else use in NEEDED
     if needs_table and kind == "txt":

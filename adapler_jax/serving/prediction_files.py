@@ -26,6 +26,8 @@ IS_ESCALATED = "is_escalated"  # with a certified margin only
 WORD_COLUMNS = KEPT_WORDS, NUM_TOKENS = ("kept_words", "tokens_per_layer")
 EMBEDDING = "embedding"
 VECTOR_COLUMNS = (EMBEDDING, IS_CUT)
+ENTITIES = "entities"
+ENTITY_COLUMNS = (ENTITIES, IS_CUT)
 ANSWER_COLUMNS = ("answer", "start", "end", "score", "probability")
 CHOICE_COLUMNS = ("answer", "option", "probability", "probabilities", IS_CUT)
 # First characters of a formula in spreadsheets.
@@ -34,6 +36,10 @@ DECIMALS = 7  # the precision of float32 near 1
 
 Columns = dict[str, list]
 Write = Callable[[Columns], None]  # columns that the output does not have are left out
+
+
+class Objects(list):
+    """A list of objects, which is JSON in a cell of CSV and TSV."""
 
 
 class Target(NamedTuple):
@@ -226,8 +232,8 @@ def text_writer(
     """Return a function that writes rows of CSV, TSV or JSON lines.
 
     CSV and TSV start with a header line; lists are words with blanks between them, and labels have
-    commas between them, or are a list in JSON where a name has one. In JSON, NaN and infinity
-    become null.
+    commas between them, or are a list in JSON where a name has one. Entities are JSON. In JSON
+    lines, NaN and infinity become null.
 
     Args:
       stream: text stream that takes the lines.
@@ -272,12 +278,18 @@ def _rows(columns: Columns, names: Sequence[str]) -> Iterator[tuple]:
 
 def _cell(value):
     """Return a value as a cell of CSV and TSV."""
+    value = _objects_as_text(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
         has_commas = any("," in name for name in value)
         return json.dumps(value, ensure_ascii=False) if has_commas else one_line(",".join(value))
     return one_line(" ".join(map(str, value))) if isinstance(value, list) else value
+
+
+def _objects_as_text(value):
+    """Return a list of objects as JSON, and other values as they are."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, Objects) else value
 
 
 @contextlib.contextmanager
@@ -300,6 +312,7 @@ def _parquet_writer(path: pathlib.Path, names: Sequence[str], copied: dict) -> I
         KEPT_WORDS: pyarrow.list_(pyarrow.string()),
         NUM_TOKENS: pyarrow.list_(pyarrow.int32()),
         EMBEDDING: pyarrow.list_(pyarrow.float32()),
+        ENTITIES: pyarrow.string(),
         "answer": pyarrow.string(),
         "start": pyarrow.int64(),
         "end": pyarrow.int64(),
@@ -309,5 +322,7 @@ def _parquet_writer(path: pathlib.Path, names: Sequence[str], copied: dict) -> I
     schema = pyarrow.schema([(name, types.get(name, pyarrow.float64())) for name in names])
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         yield lambda columns: writer.write_table(
-            pyarrow.table({name: columns[name] for name in names}, schema)
+            pyarrow.table(
+                {name: list(map(_objects_as_text, columns[name])) for name in names}, schema
+            )
         )

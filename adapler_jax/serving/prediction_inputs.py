@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from adapler_jax.data.sources.parquet import parquet_errors
-from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, SPAN
+from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, SPAN, TOKEN_CLASSIFICATION
 from adapler_jax.inference.model_kind import check_classifies
-from adapler_jax.serving.streams import KINDS, kind_of, usual_columns
+from adapler_jax.serving.streams import KINDS, WORD_COLUMNS, kind_of, usual_columns
 from adapler_jax.weights.save import (
     class_names_of,
     extra_of,
@@ -18,32 +18,39 @@ from adapler_jax.weights.save import (
     task_of,
 )
 from adapler_jax.weights.section import SINGLE_TEXTS
+from adapler_jax.weights.token_classifiers import is_tokens_checkpoint
 
 STANDARD = "-"  # input or output
 # Uses of a model.
 CLASSES, ANSWERS, OPTIONS, SCORES = "classes", "answers", "options", "scores"
 LABELS, VECTORS = "labels", "vectors"  # several labels of a text; its vector
+ENTITIES = "entities"  # tags of tokens
 QUESTION_COLUMNS = ("question", "context")  # of a model that answers questions
 TEXT_COLUMNS = usual_columns(None)
+USES = {
+    SPAN.name: ANSWERS,
+    MULTI_LABEL.name: LABELS,
+    "regression": SCORES,
+    "embedding": VECTORS,
+    TOKEN_CLASSIFICATION.name: ENTITIES,
+}
 # Of a model that scores pairs, best first.
 PAIR_COLUMNS = (("query", "document"), ("text", "text_pair"), ("sentence1", "sentence2"))
 
 
 def use_of(model) -> str:
-    """Return the use of a saved model: CLASSES, LABELS, ANSWERS, OPTIONS, SCORES or VECTORS.
+    """Return the use of a saved model, one of the constants of this file.
+
+    A folder of transformers is of use where it gives tags to tokens.
 
     Raises:
       ValueError: its head has another use.
     """
+    if is_tokens_checkpoint(model):
+        return ENTITIES
     head = head_name_of(model)
-    if head == SPAN.name:
-        return ANSWERS
-    if head == MULTI_LABEL.name:
-        return LABELS
-    if head == "regression":
-        return SCORES
-    if head == "embedding":
-        return VECTORS
+    if head in USES:
+        return USES[head]
     qa = extra_of(model).get("qa")
     scores_options = isinstance(qa, dict) and qa.get("score_options_independently")
     if head == "choice" or scores_options:
@@ -96,10 +103,10 @@ def _check_columns(columns: Sequence[str], use: str) -> None:
             f"--column names {', '.join(columns)}; expected question, article, and a column of "
             "lists of options or one per option"
         )
-    if use == VECTORS and len(columns) > 1:
+    if use in (VECTORS, ENTITIES) and len(columns) > 1:
         raise ValueError(
             f"--column names {', '.join(columns)}; expected one column, since each text has its "
-            "own vector"
+            f"own {'vector' if use == VECTORS else 'entities'}"
         )
     if use != OPTIONS and len(columns) > 2:
         raise ValueError(
@@ -150,4 +157,6 @@ def usual_of(model, use: str) -> list[tuple[str, ...]]:
         return [*pairs] if is_for_pairs(model) else [*pairs, *TEXT_COLUMNS]
     if use == VECTORS:
         return usual_columns(None)
+    if use == ENTITIES:
+        return [*usual_columns(None), *WORD_COLUMNS]
     return usual_columns(task_of(model)) if use in (CLASSES, LABELS) else [QUESTION_COLUMNS]

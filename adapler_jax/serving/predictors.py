@@ -1,13 +1,14 @@
 """Predict windows of rows with a saved model of any head, by one protocol."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from adapler_jax.inference.calibration import Request
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.embedder import Embedder
+from adapler_jax.inference.engine import EngineOptions
 from adapler_jax.inference.loading import padded_batch_size
 from adapler_jax.inference.long_texts import TRUNCATE, check_no_windows
 from adapler_jax.inference.multi_label import MultiLabelClassifier
@@ -16,6 +17,7 @@ from adapler_jax.inference.number_models import activate
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
 from adapler_jax.inference.reranker import Regressor
 from adapler_jax.inference.speedups import Budget
+from adapler_jax.inference.token_classifier import TokenClassifier
 from adapler_jax.serving.highlight import (
     highlight_answers,
     highlight_choices,
@@ -24,7 +26,6 @@ from adapler_jax.serving.highlight import (
 from adapler_jax.serving.prediction_files import (
     IS_CUT,
     IS_ESCALATED,
-    VECTOR_COLUMNS,
     Columns,
     answer_column_names,
     choice_column_names,
@@ -37,35 +38,24 @@ from adapler_jax.serving.prediction_files import (
     columns_of_probs,
 )
 from adapler_jax.serving.prediction_files import LABELS as LABEL_COLUMN
-from adapler_jax.serving.prediction_inputs import ANSWERS, LABELS, OPTIONS, SCORES, VECTORS
+from adapler_jax.serving.prediction_inputs import (
+    ANSWERS,
+    ENTITIES,
+    LABELS,
+    OPTIONS,
+    SCORES,
+    VECTORS,
+)
+from adapler_jax.serving.token_predictors import (
+    EntityPredictor,
+    Predicted,
+    Predictor,
+    VectorPredictor,
+    rounded,
+)
 
 Prediction = TypeVar("Prediction")
-DIGITS = 8  # of a score, the precision of float32
 Highlight = Callable[..., str]  # (predictions, colour=) -> texts with highlighted words
-
-
-class Predicted(NamedTuple):
-    """The predictions for a window of rows."""
-
-    columns: Columns
-    highlighted: str = ""  # texts with highlighted words; empty if not requested
-
-
-class Predictor(Protocol):
-    """Predict windows of rows; bulk prediction needs nothing else of a model."""
-
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        """Return the output columns, in their order."""
-        ...
-
-    def encode(self, texts: list) -> Sequence[Any]:
-        """Prepare the rows of a window; runs in a thread while the model predicts another."""
-        ...
-
-    def predict(self, encoded: Sequence[Any]) -> Predicted:
-        """Return the predictions for prepared rows, one for each row in their order."""
-        ...
 
 
 class ModelSettings(NamedTuple):
@@ -80,6 +70,7 @@ class ModelSettings(NamedTuple):
     budget: float | None = None  # see `Classifier.predict`
     speedup: float | None = None  # in place of a budget
     certified: bool = False  # in place of both
+    aggregation: str | None = None  # see `TokenClassifier.predict`
 
 
 class Shown(NamedTuple):
@@ -204,30 +195,9 @@ class ScorePredictor:
         """Return a column for each number."""
         logit_NC = self._regressor.outputs(encoded, self._batch_size, self._budget)
         number_CN = activate(logit_NC, self._regressor.activation).T.tolist()
-        scores = [[_rounded(number) for number in number_N] for number_N in number_CN]
+        scores = [[rounded(number) for number in number_N] for number_N in number_CN]
         columns = *scores, [tokens.is_cut for tokens in encoded]
         return Predicted(dict(zip(self.column_names, columns, strict=True)))
-
-
-class VectorPredictor:
-    """Return vectors of texts; tokens are made ahead of the model."""
-
-    column_names = VECTOR_COLUMNS
-
-    def __init__(self, embedder: Embedder, *, batch_size: int = 32):
-        """Take a loaded embedder and its batch size."""
-        self._embedder, self._batch_size = embedder, batch_size
-
-    def encode(self, texts: list) -> Sequence[Any]:
-        """Tokenize texts."""
-        return self._embedder.encode_tokens(texts)
-
-    def predict(self, encoded: Sequence[Any]) -> Predicted:
-        """Return vectors."""
-        vector_NI = self._embedder.encode_rows(encoded, self._batch_size)
-        vectors = [[_rounded(value) for value in row] for row in vector_NI.tolist()]
-        columns = vectors, [tokens.is_cut for tokens in encoded]
-        return Predicted(dict(zip(VECTOR_COLUMNS, columns, strict=True)))
 
 
 class ListPredictor(Generic[Prediction]):
@@ -270,11 +240,6 @@ class ListPredictor(Generic[Prediction]):
         return Predicted(self._columns_of(predictions), highlighted)
 
 
-def _rounded(value: float) -> float:
-    """Return a number with the digits of float32."""
-    return float(f"{value:.{DIGITS}g}")
-
-
 def _highlighted(highlight: Highlight, predictions: Sequence[Any], shown: Shown) -> str:
     """Return texts with highlighted words if they are shown."""
     return highlight(predictions, colour=shown.colour) if shown.highlights else ""
@@ -285,10 +250,12 @@ def load_predictor(model, use: str, settings: ModelSettings, shown: Shown) -> Pr
 
     Args:
       model: directory of a saved model.
-      use: ANSWERS, OPTIONS, SCORES, LABELS, VECTORS or CLASSES, as `use_of` returns it.
+      use: as `use_of` returns it.
       settings: of the model.
       shown: the parts of predictions to show.
     """
+    if use in (VECTORS, ENTITIES):
+        return _load_token_model(model, use, settings)
     if use == ANSWERS:
         return _load_answers(model, settings, shown)
     if use == OPTIONS:
@@ -302,10 +269,16 @@ def load_predictor(model, use: str, settings: ModelSettings, shown: Shown) -> Pr
             model, threshold=settings.threshold, dtype=settings.dtype, driver=settings.driver
         )
         return LabelPredictor(labeller, batch_size=settings.batch_size, shown=shown)
-    if use == VECTORS:
-        embedder = Embedder.load(model, dtype=settings.dtype, driver=settings.driver)
-        return VectorPredictor(embedder, batch_size=settings.batch_size)
     return _load_classes(model, settings, shown)
+
+
+def _load_token_model(model, use: str, settings: ModelSettings) -> Predictor:
+    """Load a model of vectors, or one that gives tags to tokens."""
+    options: EngineOptions = {"dtype": settings.dtype, "driver": settings.driver}
+    if use == VECTORS:
+        return VectorPredictor(Embedder.load(model, **options), batch_size=settings.batch_size)
+    tagger = TokenClassifier.load(model, **options)
+    return EntityPredictor(tagger, settings.batch_size, settings.aggregation)
 
 
 def _load_answers(model, settings: ModelSettings, shown: Shown) -> Predictor:

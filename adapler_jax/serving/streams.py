@@ -31,10 +31,11 @@ __all__ = [
 WINDOW_ROWS = 1024
 WINDOW_CHARACTERS = 1 << 24  # ends a window of long texts earlier
 
-# A text, a pair, or a question with options.
-Text = str | tuple[str, str] | tuple[str, str, list[str]]
+# A text, its words, a pair, or a question with options.
+Text = str | list[str] | tuple[str, str] | tuple[str, str, list[str]]
 Rows = Iterable[tuple[Text, Mapping]]
 LINE = "text"  # name of the column of text lines
+WORD_COLUMNS = (("words",), ("tokens",))  # of sentences that are split into words
 
 
 class Window(NamedTuple):
@@ -208,3 +209,21 @@ def read_text(row: Mapping, names: Sequence[str], location: str) -> Text:
             found = f"{shown(value)} as {name!r}" if has_field(row, name) else f"no {name!r}"
             raise ValueError(f"{location} has {found}; expected a text")
     return values[0] if len(names) == 1 else (values[0], values[1])
+
+
+def read_text_or_words(row: Mapping, names: Sequence[str], location: str) -> Text:
+    """Return the text of a row, or its list of words.
+
+    Raises:
+      ValueError: the value is neither.
+    """
+    value = look_up(row, names[0])
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return value
+    if isinstance(value, list):
+        wrong = next(word for word in value if not isinstance(word, str))
+        raise ValueError(f"{location} has the word {shown(wrong)} in {names[0]!r}; expected texts")
+    return read_text(row, names, location)
+
+
+TEXT_OR_WORDS = Form(pick_columns, read_text_or_words)

@@ -82,7 +82,7 @@ def test_logits_are_equal(models):
     found = np.asarray(ours.run(ours.params, batch)[0])
     for row, valid_L in enumerate(batch.valid_BL):
         expected = logits[row, : valid_L.sum()]
-        np.testing.assert_allclose(found[row, valid_L], expected, atol=1e-5)
+        np.testing.assert_allclose(found[row, valid_L], expected, atol=1e-5, rtol=1e-5)
     assert ours.max_length == MAX_LENGTH and ours.class_names == tuple(NAMES.values())
 
 
