@@ -1,4 +1,4 @@
-"""Classify, label or score texts, rank documents, or make vectors with an ONNX file, without JAX.
+"""Classify, tag or score texts, rank documents, or make vectors with an ONNX file, without JAX.
 
     adapler export --model=runs/fast/model --format=onnx
 
@@ -31,6 +31,7 @@ from adapler_jax.export.onnx.engines import (
     run_rows,
 )
 from adapler_jax.export.onnx.scorers import Regressor, Reranker
+from adapler_jax.export.onnx.taggers import TokenClassifier
 from adapler_jax.inference.label_sets import Threshold, make_label_prediction, with_thresholds
 from adapler_jax.inference.prediction import MultiLabelPrediction, Prediction, make_prediction
 from adapler_jax.inference.speedups import Budget, resolve_exported, spread_budget
@@ -38,7 +39,14 @@ from adapler_jax.inference.texts import check_batch_size
 from adapler_jax.inference.words import Encoded, encode_tokens, encode_words, read_texts
 from adapler_jax.metrics.classification import check_threshold, decide, sigmoid, softmax
 
-__all__ = ["Classifier", "Embedder", "MultiLabelClassifier", "Regressor", "Reranker"]
+__all__ = [
+    "Classifier",
+    "Embedder",
+    "MultiLabelClassifier",
+    "Regressor",
+    "Reranker",
+    "TokenClassifier",
+]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,7 +95,8 @@ class Classifier:
         """
         found = load_file(directory, engine, file_name, num_threads=num_threads, dtype=dtype)
         loaded, settings = found.engine, found.settings
-        if not settings["class_names"] or settings.get("activation") is not None:
+        is_other = settings.get("gives_tags") or settings.get("activation") is not None
+        if is_other or not settings["class_names"]:
             raise ValueError(f"{found.path} does not classify texts; {other_class(settings)}")
         if settings.get("thresholds") is not None:
             raise ValueError(f"{found.path} gives a text several labels; {other_class(settings)}")

@@ -23,11 +23,13 @@ from adapler_jax.cli.console import run_command
 from adapler_jax.evaluation.task_texts import READERS, checked_labels
 from adapler_jax.export.jax_export import STAGED_DRIVERS, export_model
 from adapler_jax.export.onnx.settings import ONNX, OPENVINO, WEIGHTS_SUFFIX
+from adapler_jax.heads import TOKEN_CLASSIFICATION
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.io.terminal import one_line, print_note
 from adapler_jax.serving.texts import read_texts
 from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.save import head_name_of
+from adapler_jax.weights.token_classifiers import is_tokens_checkpoint
 
 JAX = "jax"
 FLAGS = flags.FlagValues()
@@ -87,6 +89,7 @@ _BUCKETS = flags.DEFINE_list(
 )
 
 
+UNMEASURED = {"embedding": "vectors", TOKEN_CLASSIFICATION.name: "tags of tokens"}  # by the head
 FORMATS = (  # the flags, each with its formats
     *((holder, (JAX,)) for holder in (_DRIVER, _BUCKETS)),
     *((holder, (ONNX,)) for holder in (_QUANTIZE, _OPERATORS)),
@@ -111,10 +114,7 @@ def main() -> None:
     check_flags()
     data = None
     if _DATA.value:
-        if head_name_of(_MODEL.value) == "embedding":
-            raise ValueError(
-                f"{_MODEL.value} returns vectors, which --data does not measure; leave out --data"
-            )
+        check_is_measured(_MODEL.value)
         data = read_texts(
             _MODEL.value,
             _DATA.value,
@@ -133,6 +133,15 @@ def main() -> None:
                 path, data.texts, labels=data.labels, dtype=_DTYPE.value, log=print_note
             )
             print(found.sentence())
+
+
+def check_is_measured(model: str) -> None:
+    """Raise ValueError for models whose results --data does not compare."""
+    head = TOKEN_CLASSIFICATION.name if is_tokens_checkpoint(model) else head_name_of(model)
+    if results := UNMEASURED.get(head):
+        raise ValueError(
+            f"{model} returns {results}, which --data does not measure; leave out --data"
+        )
 
 
 def check_flags() -> None:

@@ -27,6 +27,17 @@ def is_tokens_checkpoint(directory) -> bool:
     return SECTION not in raw and is_for_tokens(raw)
 
 
+def load_saved(directory) -> Saved:
+    """Load a saved model of this library, or a model of tags that another program wrote.
+
+    Raises:
+      ValueError: the model is damaged.
+    """
+    if is_tokens_checkpoint(directory):
+        return load_token_classifier(Path(directory).expanduser())
+    return load_model(directory)
+
+
 def load_token_classifier(directory: Path) -> Saved:
     """Load a model of tags with all its tokens, or a saved model of this library as it is.
 

@@ -1,17 +1,22 @@
 """A token classifier's entities depend on their text alone, whatever drops the tokens."""
 
 import functools
+import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 
 from adapler_jax import TokenClassifier
+from adapler_jax import onnx as runtime
+from adapler_jax.export.onnx.export import export_onnx
 from adapler_jax.heads import TOKEN_CLASSIFICATION
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.weights.save import load_model
 from benchmarks.compilations import compilations
-from tests.export.onnx_models import save_tiny
+from tests.export.onnx_models import feeds_of, open_session, run_engine, save_tiny
+from tests.tiny import make_batch
 
 TEXTS = ["w1 w2 w3", "w4", "", "w5 w6 " * 20, "w7 w8 w9 w10 w11", "w4"]
 TAGS = ("O", "B-PER", "I-PER", "LOC")
@@ -65,6 +70,7 @@ def test_a_long_text_is_cut_and_its_row_says_so(load):
     assert len(tags) == 40 and [tag["entity"] is None for tag in tags] == [False] * 10 + [True] * 30
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "driver"), [("keep_all", "packed"), ("adapler", "packed"), ("adapler", "bucketed")]
 )
@@ -76,8 +82,7 @@ def test_every_driver_gives_the_same_tags_dropped_tokens_included(load, name, dr
         count = len(text.token_L)
         np.testing.assert_allclose(found[row][:count], expected[row][:count], atol=1e-5)
     if name == "adapler":
-        runner = load_model(model.origin.directory)
-        assert runner.pruner_name == "adapler"
+        assert load_model(model.origin.directory).pruner_name == "adapler"
         dense = dict(load().tag_probs(rows, 8))
         assert np.abs(dense[4] - expected[4]).max() > 1e-3
 
@@ -94,6 +99,7 @@ def test_lists_of_words_have_one_tag_each_or_entities(load):
     assert plain(simple) == plain(load().predict(["w1 w2", "w3", ""]))
 
 
+@pytest.mark.long
 def test_a_pickled_model_is_the_same_and_compiles_nothing_after_a_warm_up(load):
     model = load("adapler", "packed")
     again = pickle.loads(pickle.dumps(model))
@@ -102,6 +108,46 @@ def test_a_pickled_model_is_the_same_and_compiles_nothing_after_a_warm_up(load):
         again.predict(TEXTS, batch_size=2, aggregation="average")
         model.predict([["w1", "w9"]], batch_size=2)
     assert found == []
+
+
+@pytest.mark.parametrize("name", ["keep_all", "adapler"])
+def test_an_exported_file_gives_equal_tags(load, models, tmp_path, name):
+    directory = shutil.copytree(models / name, tmp_path / "model")
+    export_onnx(directory)
+    exported, model = runtime.TokenClassifier.load(directory, num_threads=1), load(name)
+    rows = model.encode(TEXTS)
+    found, expected = dict(exported.tag_probs(rows, 4)), dict(model.tag_probs(rows, 8))
+    for row, text in enumerate(rows):
+        count = len(text.token_L)
+        np.testing.assert_allclose(found[row][:count], expected[row][:count], atol=1e-5)
+    assert plain(exported.predict(TEXTS, 4, "max")) == plain(model.predict(TEXTS, 4, "max"))
+    assert exported.predict([]) == []
+    with pytest.raises(ValueError, match="does not classify texts; load it with TokenClassifier"):
+        runtime.Classifier.load(directory)
+
+
+def test_logits_of_padding_and_of_empty_texts_are_zero(load, models, tmp_path):
+    directory = shutil.copytree(models / "adapler", tmp_path / "model")
+    session = open_session(export_onnx(directory, operators="standard"))
+    batch = make_batch((7, 3))
+    feeds = feeds_of(batch)
+    feeds["attention_mask"][1] = 0
+    logits_BLC, _ = session.run(None, feeds)
+    expected = run_engine(directory, batch)[0]
+    assert logits_BLC.shape == (2, 12, 4) and not logits_BLC[1].any()
+    np.testing.assert_allclose(logits_BLC[0], expected[0], atol=1e-5)
+    assert not expected[0][7:].any()
+
+
+def test_a_folder_of_transformers_is_exported(load, models, tmp_path):
+    directory = shutil.copytree(models / "keep_all", tmp_path / "model")
+    raw = json.loads((directory / "config.json").read_text())
+    del raw["adapler_jax"]
+    (directory / "config.json").write_text(json.dumps(raw))
+    (directory / "README.md").unlink()
+    export_onnx(directory)
+    found = runtime.TokenClassifier.load(directory).predict(TEXTS)
+    assert plain(found) == plain(load().predict(TEXTS))
 
 
 @pytest.mark.parametrize(

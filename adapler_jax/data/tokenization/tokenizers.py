@@ -124,12 +124,6 @@ def load_core(folder: str | os.PathLike, *, split_special_tokens: bool = False) 
     return read_tokenizer(pathlib.Path(folder), split_special_tokens=split_special_tokens).core
 
 
-def load_core_and_side(folder: str | os.PathLike) -> tuple[Tokenizer, str]:
-    """Return `load_core` and the side where the folder's files cut long texts: right or left."""
-    loaded = read_tokenizer(pathlib.Path(folder))
-    return loaded.core, loaded.truncation_side
-
-
 @bounded_errors()
 def read_tokenizer(folder: pathlib.Path, *, split_special_tokens: bool = False) -> LoadedTokenizer:
     """Build the tokenizer of a folder; tokenizer_config.json takes precedence.

@@ -8,7 +8,6 @@ Letters besides the key of `types.py`:
 
 import dataclasses
 import json
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,41 +18,32 @@ from onnx import TensorProto
 import adapler_jax
 from adapler_jax.export.onnx.budgets import SiteValues, values_of_sites
 from adapler_jax.export.onnx.graph import OPSETS, Graph, Value
+from adapler_jax.export.onnx.heads import BATCH_AXES, HEADS, OUTPUT_AXES, Walk, num_logits
 from adapler_jax.export.onnx.layers import (
     Layer,
-    activate,
     attention,
     attention_output,
     embed,
     feed_forward,
 )
-from adapler_jax.export.onnx.linear import linear
 from adapler_jax.export.onnx.ranges import Ranges, end_tokens, state_ranges
 from adapler_jax.export.onnx.rules import NO_VALUES, RULES, score_states
 from adapler_jax.export.onnx.settings import (
     BUDGET,
-    END_LOGITS,
     KEPT,
-    LOGITS,
     MASK,
     SEGMENTS,
     SETTINGS,
-    START_LOGITS,
     TOKENS,
     file_digests,
 )
 from adapler_jax.export.onnx.texts import (
-    Texts,
     flatten,
     lay_out,
-    mean_of_texts,
-    select,
     take,
-    take_first,
     true_slots,
 )
-from adapler_jax.heads import MULTI_LABEL
-from adapler_jax.heads.embedding import MEAN, MIN_NORM, TANH
+from adapler_jax.heads import MULTI_LABEL, TOKEN_CLASSIFICATION
 from adapler_jax.inference.calibration import Calibration, read_calibration
 from adapler_jax.inference.label_sets import saved_thresholds
 from adapler_jax.inference.loading import threshold_of
@@ -63,7 +53,6 @@ from adapler_jax.pruning.base import check_supported, for_first_token
 from adapler_jax.types import (
     BEFORE_ATTENTION,
     BEFORE_FEED_FORWARD,
-    MASK_BIAS,
     STATE,
     TOKEN,
     EncoderConfig,
@@ -73,39 +62,6 @@ from adapler_jax.weights.save import Saved
 from adapler_jax.weights.sentence_modules import COSINE, DEFAULT_PROMPT, PROMPTS, SIMILARITY
 
 FAMILY = "bert"  # of encoders; RoBERTa and DistilBERT are of it once they are loaded
-BATCH_AXES = ("batch", "sequence")
-
-
-@dataclasses.dataclass
-class Walk:
-    """The remaining tokens between two halves of layers."""
-
-    graph: Graph
-    hidden_TD: Value
-    texts: Texts
-    slot_T: Value  # int64, each token's slot in the flat batch, B L
-    token_T: Value  # int64 ids
-    exits: list[tuple[Value, Value]]  # states [E, D] and slots [E] of dropped tokens
-    ran: list[Value]  # slots of the tokens of each layer
-    keeps_exits: bool
-
-    def drop(self, keep_BR: Value) -> None:
-        """Leave out all tokens but the kept ones."""
-        graph, texts = self.graph, self.texts
-        if self.keeps_exits:
-            is_gone_BR = graph.add("And", texts.valid_BR, graph.add("Not", keep_BR))
-            gone_E = select(graph, texts.index_BR, is_gone_BR)
-            self.exits.append(
-                (take(graph, self.hidden_TD, gone_E), take(graph, self.slot_T, gone_E))
-            )
-        kept_T = select(graph, texts.index_BR, keep_BR)
-        self.texts = lay_out(graph, keep_BR)
-        self.hidden_TD = take(graph, self.hidden_TD, kept_T)
-        self.slot_T = take(graph, self.slot_T, kept_T)
-
-    def take_first(self) -> None:
-        """Leave the states of [CLS] alone, float32 [B, D]."""
-        self.hidden_TD = take_first(self.graph, self.texts, self.hidden_TD)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +178,8 @@ def _settings(saved: Saved, calibration: Calibration | None) -> dict[str, Any]:
     return {
         "class_names": list(saved.class_names),
         "activation": dict(saved.head.factory_kwargs).get("activation"),
-        "dim": _num_logits(saved) if saved.head.name == "embedding" else None,
+        "gives_tags": saved.head is TOKEN_CLASSIFICATION,
+        "dim": num_logits(saved) if saved.head.name == "embedding" else None,
         PROMPTS: saved.extra.get(PROMPTS, {}),
         DEFAULT_PROMPT: saved.extra.get(DEFAULT_PROMPT),
         SIMILARITY: saved.extra.get(SIMILARITY, COSINE),
@@ -275,7 +232,7 @@ def _start(graph: Graph, saved: Saved) -> Walk:
         segment_T=segment_T,
         position_T=graph.add("Mod", slot_T, num_slots),
     )
-    keeps_exits = saved.head.name == "span"
+    keeps_exits = saved.head.name in ("span", "token_classification")
     return Walk(graph, hidden_TD, texts, slot_T, token_T, [], [], keeps_exits)
 
 
@@ -312,18 +269,6 @@ def _run_layer(walk: Walk, saved: Saved, sites: Sites, index: int, ranges: Range
     walk.hidden_TD = feed_forward(graph, layer, walk.hidden_TD)
 
 
-def _num_logits(saved: Saved) -> int:
-    """Return the logits of a text: of its classes, its number, or the entries of its vector."""
-    if saved.head.name == "embedding":
-        return saved.head.logits_shape(saved.config, 0, 0)[0]
-    return len(saved.params["head"]["classifier"]["bias"])
-
-
-def _has_token(walk: Walk) -> Value:
-    """Return true for texts with a token, bool [B, 1]."""
-    return walk.graph.add("Greater", walk.graph.add("ReduceMax", MASK, (1,), keepdims=1), 0)
-
-
 def _kept_layers(walk: Walk) -> Value:
     """Return the number of layers that ran on each token, int64 [B, L]; 0 for padding."""
     graph = walk.graph
@@ -337,64 +282,3 @@ def _kept_layers(walk: Walk) -> Value:
         "Cast", graph.add("Cast", MASK, to=TensorProto.BOOL), to=TensorProto.INT64
     )
     return graph.add("Mul", count_BL, is_token_BL)
-
-
-def classify(walk: Walk, saved: Saved) -> dict[str, Value]:
-    """Return the logits of the classes from the state of [CLS], 0 for a text without a token."""
-    graph, head = walk.graph, saved.params["head"]
-    pooled_BD = linear(graph, "head.pooler", head["pooler"], walk.hidden_TD, exact=True)
-    pooled_BD = activate(graph, saved.config.pooler_activation, pooled_BD)
-    logits_BC = linear(graph, "head.classifier", head["classifier"], pooled_BD, exact=True)
-    return {LOGITS: graph.add("Where", _has_token(walk), logits_BC, 0.0)}
-
-
-def score_ends(walk: Walk, saved: Saved) -> dict[str, Value]:
-    """Return the logits of each token as first and last of the answer, MASK_BIAS for padding."""
-    graph = walk.graph
-    exits = [*walk.exits, (walk.hidden_TD, walk.slot_T)]
-    states, slots = (
-        graph.add("Concat", *parts, axis=0) if len(parts) > 1 else parts[0] for parts in zip(*exits)
-    )
-    logits_E2 = linear(graph, "head.span", saved.params["head"]["span"], states, exact=True)
-    zero_X = graph.add("Cast", graph.add("Mul", flatten(graph, MASK), 0), to=TensorProto.FLOAT)
-    is_token_BL = graph.add("Cast", MASK, to=TensorProto.BOOL)
-    shape, has_token_B1 = graph.add("Shape", TOKENS), _has_token(walk)
-    outputs = {}
-    for end, name in enumerate((START_LOGITS, END_LOGITS)):
-        logits_E = graph.add("Gather", logits_E2, graph.constant(end), axis=1)
-        logits_X = graph.add("ScatterElements", zero_X, slots, logits_E, axis=0)
-        logits_BL = graph.add("Reshape", logits_X, shape)
-        logits_BL = graph.add("Where", is_token_BL, logits_BL, MASK_BIAS)
-        outputs[name] = graph.add("Where", has_token_B1, logits_BL, 0.0)
-    return outputs
-
-
-def embed_texts(walk: Walk, saved: Saved) -> dict[str, Value]:
-    """Return the vectors of texts as users receive them, 0 for a text without a token."""
-    graph, options = walk.graph, dict(saved.head.factory_kwargs)
-    vector_BD, dense = walk.hidden_TD, saved.params["head"].get("dense")
-    if options["pooling"] == MEAN:
-        vector_BD = mean_of_texts(graph, walk.texts, vector_BD)
-    if dense is not None:
-        vector_BD = linear(graph, "head.dense", dense, vector_BD, exact=True)
-        if options["dense_activation"] == TANH:
-            vector_BD = activate(graph, TANH, vector_BD)
-    if options["normalizes"]:
-        length_B1 = graph.add("ReduceL2", vector_BD, (1,), keepdims=1)
-        vector_BD = graph.add("Div", vector_BD, graph.add("Max", length_B1, MIN_NORM))
-    return {LOGITS: graph.add("Where", _has_token(walk), vector_BD, 0.0)}
-
-
-HEADS: dict[str, Callable[[Walk, Saved], dict[str, Value]]] = {
-    "classification": classify,
-    "choice": classify,
-    "multi_label": classify,
-    "regression": classify,
-    "span": score_ends,
-    "embedding": embed_texts,
-}
-OUTPUT_AXES: dict[str, Callable[[Saved], tuple]] = {
-    LOGITS: lambda saved: ("batch", _num_logits(saved)),
-    START_LOGITS: lambda saved: BATCH_AXES,
-    END_LOGITS: lambda saved: BATCH_AXES,
-}

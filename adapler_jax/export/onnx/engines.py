@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, load_core_and_side
+from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, read_tokenizer
 from adapler_jax.export.onnx.settings import (
     BUDGET,
     EXPORT_COMMAND,
@@ -24,7 +24,7 @@ from adapler_jax.export.onnx.settings import (
     TOKENS,
     file_digests,
 )
-from adapler_jax.inference.words import Encoded, Tokens
+from adapler_jax.inference.words import TokenRow
 from adapler_jax.io.extras import import_engine
 
 ONNXRUNTIME = "onnxruntime"
@@ -32,7 +32,7 @@ FLOAT32 = "float32"
 HINTS = {FLOAT32: "f32", "bfloat16": "bf16"}  # OpenVINO's, for the operands of products
 ERRORS = 3  # level of ONNX Runtime's log; it warns of every optional input
 PADDING = 0  # token id where the attention mask is 0
-Row = Encoded | Tokens
+Row = TokenRow
 
 
 class Engine(Protocol):
@@ -165,6 +165,7 @@ class LoadedFile(NamedTuple):
     tokenizer: Tokenizer
     truncation_side: str  # that loses the tokens of long texts
     path: Path
+    unknown_token: str | None  # of the tokenizer
 
 
 def load_file(
@@ -186,9 +187,16 @@ def load_file(
     loaded = _load_engine(kind, path, num_threads, dtype)
     settings = read_settings(loaded.facts, path)
     check_digests(settings, directory, path)
-    tokenizer, side = load_core_and_side(directory)
-    check_embedding_rows(tokenizer, settings["vocab_size"], directory)
-    return LoadedFile(loaded, settings, tokenizer, settings["truncation_side"] or side, path)
+    found = read_tokenizer(directory)
+    check_embedding_rows(found.core, settings["vocab_size"], directory)
+    return LoadedFile(
+        engine=loaded,
+        settings=settings,
+        tokenizer=found.core,
+        truncation_side=settings["truncation_side"] or found.truncation_side,
+        path=path,
+        unknown_token=found.special.get("unk_token"),
+    )
 
 
 def other_class(settings: Mapping[str, Any]) -> str:
@@ -197,6 +205,8 @@ def other_class(settings: Mapping[str, Any]) -> str:
     Args:
       settings: of the file.
     """
+    if settings.get("gives_tags"):
+        return "load it with TokenClassifier"
     if settings.get("thresholds") is not None:
         return "load it with MultiLabelClassifier"
     if settings.get("activation") is not None:

@@ -18,7 +18,7 @@ from adapler_jax.export.onnx.measurements import record
 from adapler_jax.export.onnx.settings import MODEL_FILE, ONNX, STANDARD_FILE
 from adapler_jax.io.atomic_directories import recover
 from adapler_jax.io.atomic_files import replacing_file
-from adapler_jax.weights.save import load_model
+from adapler_jax.weights.token_classifiers import load_saved
 
 # Bits of the encoder's weights by the instructions of a processor. The older ones add pairs of
 # products in 16 bits, which overflow with 8-bit weights.
@@ -41,11 +41,12 @@ def export_onnx(
     Inputs are `input_ids`, `attention_mask` and, for a model with segments, `token_type_ids`, int64
     [batch, sequence]; texts begin in the first slot. A calibrated model has an optional input
     `budget`, float32 [1] or [batch]: the share of tokens to keep, NaN for the trained thresholds.
-    Outputs are `logits`, float32 [batch, classes], or `start_logits` and `end_logits`, float32
-    [batch, sequence], and then `kept`, int64 [batch, sequence]: layers that ran on each token.
+    Outputs are `logits`, float32 [batch, classes] or [batch, sequence, tags], or `start_logits` and
+    `end_logits`, float32 [batch, sequence]. Then there is `kept`, int64 [batch, sequence]: layers
+    that ran on each token.
 
     Args:
-      directory: of the model.
+      directory: of the model; one for tags of tokens may be a folder of transformers.
       quantize: "int8" for this machine's processor, or a processor of WEIGHT_BITS. The encoder's
         matrix products then take integers; embeddings, scores of tokens and the head stay float32.
       operators: "onnxruntime" takes operators that only ONNX Runtime has where they are faster;
@@ -66,7 +67,7 @@ def export_onnx(
     directory = recover(Path(directory).expanduser())
     # No name keeps the loaded model: its memory is free before the file is written.
     model = build_model(
-        load_model(directory),
+        load_saved(directory),
         opset=opset,
         uses_contrib=operators == ONNXRUNTIME,
         weight_bits=WEIGHT_BITS[processor] if processor else None,
