@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tokenizers import Tokenizer, decoders, models
 
+from adapler_jax.data.tokenization.word_tokens import NO_TOKEN, first_tokens
+
 NONE, SIMPLE, FIRST, AVERAGE, MAX = "none", "simple", "first", "average", "max"
 AGGREGATIONS = (NONE, SIMPLE, FIRST, AVERAGE, MAX)
 OUTSIDE = "O"  # tag of tokens that no entity has
@@ -90,13 +92,12 @@ class EntityJoiner:
         The entity of a word without a token is None: the word was cut off, or is empty.
         """
         assert row.words is not None
-        word_T = words_of_tokens(row)
-        first_T = dict(zip(*map(np.ndarray.tolist, np.unique(word_T, return_index=True))))
+        first_W = first_tokens(row.words, row.start_T, row.end_T)
         found, start = [], 0
-        for index, word in enumerate(row.words):
+        for word, token in zip(row.words, first_W.tolist()):
             entity, score = None, 0.0
-            if index in first_T:
-                prob_C = prob_TC[first_T[index]]
+            if token != NO_TOKEN:
+                prob_C = prob_TC[token]
                 entity, score = self.class_names[prob_C.argmax()], float(prob_C.max())
             end = start + len(word)
             found.append({"entity": entity, "score": score, "word": word})
@@ -225,19 +226,6 @@ def decoder_of(core: Tokenizer) -> decoders.Decoder | None:
     if b'"ByteLevel"' in state:
         return decoders.ByteLevel()
     return decoders.Metaspace() if b'"Metaspace"' in state else None
-
-
-def words_of_tokens(row: TokenizedText) -> np.ndarray:
-    """Return the index of the given word of each token, int64 [T].
-
-    A token belongs to the word of its last character: in some tokenizers the blank before a word is
-    a part of its first token.
-    """
-    assert row.words is not None
-    length_W = np.array([len(word) for word in row.words], np.int64)
-    start_W = np.cumsum(length_W + 1) - (length_W + 1)
-    last_T = np.maximum(row.end_T - 1, row.start_T)
-    return np.searchsorted(start_W, last_T, side="right") - 1
 
 
 def _spans(row: TokenizedText) -> tuple[np.ndarray, np.ndarray]:

@@ -26,4 +26,5 @@ TASKS: dict[str, Any] = {
     "custom_scores": {"max_length": 128},
     "custom_multi_label": {"max_length": 128},
     "custom_similarity": {"max_length": 128},
+    "custom_tokens": {"max_length": 128},
 } | qa.TASKS

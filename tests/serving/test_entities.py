@@ -104,6 +104,16 @@ def test_wrong_rows_and_options_are_named(model, tmp_path, row, fields, message)
         predict_file(request)
 
 
+def test_a_conll_file_and_a_single_line_have_words(model, tagger, tmp_path):
+    (tmp_path / "in.conll").write_text("w1 O\nw2 LOC\n\nw3 O\n")
+    predict(model, str(tmp_path / "in.conll"), tmp_path / "out.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert_entities([row["entities"] for row in rows], tagger.predict([["w1", "w2"], ["w3"]]))
+    predict(model, write(tmp_path / "in.jsonl", [{"words": ["w1", "w2"]}]), tmp_path / "one.jsonl")
+    (row,) = [json.loads(line) for line in (tmp_path / "one.jsonl").read_text().splitlines()]
+    assert [tag["word"] for tag in row["entities"]] == ["w1", "w2"]
+
+
 def test_other_models_take_no_aggregation(tmp_path):
     model = save_tiny(tmp_path / "model", "keep_all", max_length=12)
     source = write(tmp_path / "in.jsonl", [{"text": "a"}])

@@ -13,6 +13,7 @@ from adapler_jax.io.messages import explain_unknown, list_names, shown
 
 ROLES = ("text", "text_pair", "label")
 CONTRASTS = ("positive", "negative")  # in place of text_pair and label
+TAG_ROLES = ("words", "tags")  # in place of text and label, where words have tags
 
 
 def check_source(task: Task, sources: Mapping[str, str]) -> None:
@@ -73,7 +74,8 @@ def _only_split(tables: dict[str, Table], split: str, source: str) -> Table:
 def check_user_columns(task: Task, columns: Mapping[str, object]) -> None:
     """Raise ValueError if the user's columns have an unknown role or do not fit the task."""
     for role, column in columns.items():
-        known = (*ROLES, *CONTRASTS) if task.name == "custom_scores" else ROLES
+        known: tuple[str, ...] = TAG_ROLES if task.has_tags else ROLES
+        known = (*ROLES, *CONTRASTS) if task.name == "custom_scores" else known
         if role not in known:
             raise ValueError(explain_unknown("column role", role, known))
         takes_list = role == "label" and (task.has_label_sets or task.takes_lists)

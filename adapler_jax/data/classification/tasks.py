@@ -28,6 +28,7 @@ class Task:
       contrast_fields: of numbers, the columns of relevant documents and of others for a query;
         empty where each row is a pair with its number.
       compares_vectors: the numbers are similarities of two texts, each with a vector of its own.
+      has_tags: the texts are lists of words, and each word has one of the classes.
       max_length: tokens to keep of a text or pair, including [CLS] and [SEP].
       split_names: the source's name of a split -> our name, if they differ; None leaves it out.
       split_fractions: splits to take from the shuffled training rows if the source lacks them: a
@@ -49,6 +50,7 @@ class Task:
     contrast_fields: tuple[str, ...] = ()
     label_columns: tuple[str, ...] = ()
     compares_vectors: bool = False
+    has_tags: bool = False
     max_length: int = 128
     split_names: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     split_fractions: Mapping[str, int | float] = dataclasses.field(default_factory=dict)
@@ -257,11 +259,26 @@ _TASKS = (
         compares_vectors=True,
         split_fractions={"validation": 0.1},
     ),
+    Task(
+        "custom_tokens",
+        "",
+        ("words",),
+        "tags",
+        metric="entity_f1",
+        has_tags=True,
+        split_fractions={"validation": 0.1},
+    ),
 )
 
 TASKS = {task.name: task for task in _TASKS}
 # Of the user's texts or pairs.
-OWN_TASKS = ("custom", "custom_scores", "custom_multi_label", "custom_similarity")
+OWN_TASKS = (
+    "custom",
+    "custom_scores",
+    "custom_multi_label",
+    "custom_similarity",
+    "custom_tokens",
+)
 
 
 def get_task(name: str) -> Task:

@@ -13,10 +13,10 @@ from adapler_jax.data.sources.formats import (
     TABLE_KINDS,
     Options,
     is_table,
-    kind_of,
     open_table,
     parquet_file,
     stem_of,
+    table_kind,
 )
 from adapler_jax.data.sources.parquet import read_parquet
 from adapler_jax.data.sources.paths import check_inside
@@ -32,7 +32,6 @@ _SPLIT_WORDS = {
     "val": "validation",
     "dev": "validation",
 }
-_ADVICE = "any of them may be packed as .gz, .bz2, .xz, .zst or .zip"
 
 
 def split_name(stem: str) -> str | None:
@@ -70,7 +69,9 @@ def load_files(
     if root.is_file():
         name = split_name(stem_of(root)) or "train"
         return {"train" if name.startswith("train") else name: read(root)}
-    tables = {file for file in root.iterdir() if is_table(file) and split_name(stem_of(file))}
+    tables = {
+        file for file in root.iterdir() if is_table(file, options) and split_name(stem_of(file))
+    }
     if not tables and (folders := class_folders(root, split_name)):
         return {
             split: read_class_folders(classes, top=root, encoding=options.encoding)
@@ -140,7 +141,7 @@ def read_table(
     Raises:
       ValueError: the suffix is unknown or the content is malformed; the message names the line.
     """
-    kind = kind_of(str(path), TABLE_KINDS, advice=_ADVICE)
+    kind = table_kind(path, options)
     header: dict[str, None] = {}
     notes: list[str] = []
 

@@ -14,6 +14,7 @@ from adapler_jax.data.sources.compression import (
     inner_path,
     zip_errors,
 )
+from adapler_jax.data.sources.conll import conll_rows
 from adapler_jax.data.sources.delimited import Lines, Log, ignore, read_delimited
 from adapler_jax.data.sources.encodings import TextReader, decode_lines
 from adapler_jax.data.sources.json_tables import LocatedRow, json_line_rows, json_rows
@@ -21,9 +22,10 @@ from adapler_jax.data.sources.parquet import open_parquet, parquet_rows
 from adapler_jax.data.sources.tables import check_once
 from adapler_jax.io.messages import explain_unknown
 
-TABLE_KINDS = ("csv", "tsv", "jsonl", "json", "parquet", "xlsx")
+TABLE_KINDS = ("csv", "tsv", "jsonl", "json", "parquet", "xlsx", "conll")
 KINDS = ("txt", *TABLE_KINDS)
 _BATCH_ROWS = 1024
+_ADVICE = "any of them may be packed as .gz, .bz2, .xz, .zst or .zip"
 
 # Returns the columns to read, given all columns of the header.
 Pick = Callable[[Sequence[str]], Sequence[str]]
@@ -38,11 +40,13 @@ class Options(NamedTuple):
       encoding: of its text; empty means its byte order mark's, or UTF-8.
       delimiter: between its columns; empty means detected.
       field: names the user's setting in messages; `{}` is replaced by encoding or delimiter.
+      reads_conll: files that end in .txt are CoNLL files.
     """
 
     encoding: str = ""
     delimiter: str = ""
     field: str = "config.data.{}"
+    reads_conll: bool = False
 
 
 DEFAULT_OPTIONS = Options()
@@ -77,10 +81,22 @@ def _ending(path: str | pathlib.Path) -> str:
     return inner_path(path).suffix.lower().removeprefix(".")
 
 
-def is_table(path: pathlib.Path) -> bool:
+def table_kind(path: str | pathlib.Path, options: Options = DEFAULT_OPTIONS) -> str:
+    """Return the kind of a table by the ending of its file.
+
+    Raises:
+      ValueError: the ending is no table's.
+    """
+    if options.reads_conll and _ending(path) == "txt":
+        return "conll"
+    return kind_of(str(path), TABLE_KINDS, advice=_ADVICE)
+
+
+def is_table(path: pathlib.Path, options: Options = DEFAULT_OPTIONS) -> bool:
     """Return whether a file's ending is a table's, compressed or not."""
+    known = (*TABLE_KINDS, "txt") if options.reads_conll else TABLE_KINDS
     try:
-        return path.is_file() and _ending(path) in TABLE_KINDS
+        return path.is_file() and _ending(path) in known
     except ValueError:  # a zip archive of several files, or of none
         return False
 
@@ -128,6 +144,8 @@ def open_table(
             log=log,
         )
         rows = _headed_rows(header, cells, pick, where=source.where)
+    elif kind == "conll":
+        rows = conll_rows(text_lines(source, options).once, source.where)
     elif kind == "jsonl":
         rows = json_line_rows(text_lines(source, options).once, source.where, columns=columns)
     else:

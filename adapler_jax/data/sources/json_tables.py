@@ -18,6 +18,7 @@ from adapler_jax.data.sources.tables import look_up
 from adapler_jax.io.messages import list_names, shown
 
 _WRAPPERS = ("data", "rows", "records", "examples", "items", "instances")
+_WORDS = ("words", "tokens")  # columns with a list of words in each row
 _IDS = ("id", "qid", "_id", "example_id")  # of questions
 _ADVICE = (
     "expected rows: a list of objects, JSON lines as DataFrame.to_json(orient='records', "
@@ -217,9 +218,18 @@ def _wrapped_rows(value: Mapping) -> list | None:
 
 
 def _is_row(value: Mapping, columns: Collection[str] | None) -> bool:
-    """Return whether an object is a row: it is empty or holds a text, a number or a truth value."""
+    """Return whether an object is a row: it is empty or holds a text, a number or a truth value.
+
+    A list of words is in a row too.
+    """
     has_column = any(_is_scalar(look_up(value, name)) for name in columns or ())
-    return has_column or not value or any(map(_is_scalar, value.values()))
+    has_words = any(_are_words(value.get(name)) for name in _WORDS if name in (columns or ()))
+    return has_column or has_words or not value or any(map(_is_scalar, value.values()))
+
+
+def _are_words(value: Any) -> bool:
+    """Return whether a value is a list of texts."""
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
 
 
 def _is_scalar(value: Any) -> bool:

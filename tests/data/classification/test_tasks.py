@@ -42,7 +42,8 @@ def test_the_table_holds_the_eight_tasks_of_the_paper_and_all_tasks_are_complete
     for task in TASKS.values():
         assert len(set(task.class_names)) == len(task.class_names)
         assert (
-            task.metric in ("accuracy", "f1", "spearman", "micro_f1")
+            task.metric in ("accuracy", "f1", "spearman", "micro_f1", "entity_f1")
+            and (task.metric == "entity_f1") == task.has_tags
             and (task.metric == "spearman") == task.has_numbers
             and (task.metric == "micro_f1") == task.has_label_sets
             and task.max_length >= 64

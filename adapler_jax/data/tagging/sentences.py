@@ -1,0 +1,252 @@
+"""Load sentences whose words have tags, by split, from files or other sources."""
+
+import collections
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adapler_jax.data.classification.examples import resolve_task
+from adapler_jax.data.classification.splits import holdout_rows, subset
+from adapler_jax.data.classification.task_tables import (
+    TAG_ROLES,
+    check_user_columns,
+    read_tables,
+)
+from adapler_jax.data.classification.tasks import Task, get_task
+from adapler_jax.data.sources.formats import Options
+from adapler_jax.data.sources.tables import Table
+from adapler_jax.data.sources.text import replace_lone_surrogates
+from adapler_jax.data.split_names import sort_splits
+from adapler_jax.io.messages import explain_unknown, list_names, listed, shown
+from adapler_jax.metrics.entities import OUTSIDE, split_tag
+
+MAX_SHOWN = 12  # tags in the table before a training
+
+
+@dataclasses.dataclass(frozen=True)
+class Sentences:
+    """The sentences of one split."""
+
+    words: list[tuple[str, ...]]
+    tags: list[tuple[str, ...]]  # one for each word
+    where: str  # names the file or split in messages
+
+    def __len__(self) -> int:
+        """Count the sentences."""
+        return len(self.words)
+
+    def take(self, rows: np.ndarray) -> "Sentences":
+        """Return the sentences of these rows, in this order."""
+        words, tags = ([column[row] for row in rows] for column in (self.words, self.tags))
+        return Sentences(words, tags, self.where)
+
+
+class TaggedData(NamedTuple):
+    """A loaded task of tagged words."""
+
+    task: Task  # with the tags as its classes, in their order
+    splits: dict[str, Sentences]
+    notes: tuple[str, ...]  # one sentence for each change to the data
+
+
+def load_sentences(
+    name: str,
+    *,
+    source: str | None = None,
+    sources: Mapping[str, str] | None = None,
+    columns: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    own_names: Sequence[str] = (),
+    split_seed: int = 0,
+    split_fractions: Mapping[str, int | float] | None = None,
+    num_train_examples: int | None = None,
+    options: Options | None = None,
+    skip_incomplete: bool = False,
+) -> TaggedData:
+    """Load a task of tagged words; arguments that are not here are as in `load_task`.
+
+    Args:
+      name: of the task.
+      source: as in `load_task`; a file that ends in .txt or .conll is a CoNLL file.
+      sources: a source for single splits.
+      columns: names of the columns by role, as {"words": "tokens", "tags": "ner"}.
+      class_names: the tags in their order; None for those of the training sentences.
+      own_names: tags of a model. They are taken where they include those of the sentences.
+      split_seed: decides which sentences are split off and drawn.
+      split_fractions: sizes of the splits to take from train if the source lacks them.
+      num_train_examples: train on a seeded subset of at most this size; None on all.
+      options: form of text files.
+      skip_incomplete: leave out sentences without words or tags.
+
+    Raises:
+      ValueError: a column is missing, a row has no list of words or other tags than words, or a tag
+        is unknown.
+    """
+    columns = {role: column for role, column in (columns or {}).items() if column}
+    base = get_task(name)
+    check_user_columns(base, columns)
+    task = resolve_task(base, source=source, columns={}, split_fractions=split_fractions)
+    words, tags = (columns.get(role, role) for role in TAG_ROLES)
+    task = dataclasses.replace(task, text_fields=(words,), label_field=tags)
+    options = (options or Options())._replace(reads_conll=True)
+    tables = read_tables(task, sources or {}, options)
+    notes = [note for table in tables.values() for note in table.notes]
+    splits = {}
+    for split, table in tables.items():
+        check_tag_columns(table, words, tags)
+        if split != "train" and all(tag is None for tag in table.columns[tags]):
+            notes.append(f"{table.where} has no tags and is left out")
+            continue
+        splits[split] = read_sentences(task, table, skip_incomplete=skip_incomplete, notes=notes)
+    splits = _split_train(task, splits, notes, seed=split_seed)
+    if num_train_examples:
+        train = splits["train"]
+        rows = subset(len(train), min(num_train_examples, len(train)), seed=split_seed)
+        notes.append(f"train: {len(rows)} of {len(train)} sentences drawn by seed {split_seed}")
+        splits["train"] = train.take(rows)
+    names = tuple(class_names or ()) or choose_tags(splits, own_names)
+    for sentences in splits.values():
+        check_tags(sentences, names)
+    ordered = {split: splits[split] for split in sort_splits(splits)}
+    return TaggedData(dataclasses.replace(task, class_names=names), ordered, tuple(notes))
+
+
+def check_tag_columns(table: Table, *names: str) -> None:
+    """Raise ValueError where a table lacks the columns of words and tags."""
+    if missing := [name for name in names if name not in table.columns]:
+        mapping = ", ".join(f"'{role}': NAME" for role in TAG_ROLES)
+        raise ValueError(
+            f"{table.where} has no {' and '.join(map(repr, missing))}; there are "
+            f'{list_names(table.found)}; name both with --config.data.columns="{{{mapping}}}"'
+        )
+
+
+def _split_train(
+    task: Task, splits: dict[str, Sentences], notes: list[str], *, seed: int
+) -> dict[str, Sentences]:
+    """Split off of train what the source lacks."""
+    sizes = {
+        name: size for name, size in task.split_fractions.items() if name not in splits and size
+    }
+    if "train" not in splits or not sizes:
+        return splits
+    train = splits["train"]
+    parts = holdout_rows(len(train), sizes, seed=seed, unit="training sentences")
+    notes += [f"{name}: {len(parts[name])} rows split from train by seed {seed}" for name in sizes]
+    return splits | {name: train.take(rows) for name, rows in parts.items()}
+
+
+def read_sentences(
+    task: Task, table: Table, *, skip_incomplete: bool = False, notes: list[str]
+) -> Sentences:
+    """Return the sentences of a table.
+
+    Args:
+      task: with the columns of words and tags.
+      table: of a split.
+      skip_incomplete: leave out rows without words or tags.
+      notes: receives how many rows are left out.
+
+    Raises:
+      ValueError: a row has something else than a list of words and as many tags.
+    """
+    fields = (*task.text_fields, task.label_field)
+    rows = list(zip(*(table.columns[field] for field in fields), strict=True))
+    complete = [row for row in rows if all(_is_given(value) for value in row)]
+    if skip_incomplete and len(complete) < len(rows):
+        num_left_out = len(rows) - len(complete)
+        notes.append(
+            f"{table.where}: {num_left_out} of {len(rows)} rows are left out, without words or tags"
+        )
+        rows = complete
+    words, tags = [], []
+    for number, (row_words, row_tags) in enumerate(rows, start=1):
+        where = f"{table.where}: row {number}"
+        words.append(_texts_of(row_words, where, "words", advice="split the text into words"))
+        tags.append(_texts_of(row_tags, where, "tags", advice="give the tags' names, as B-PER"))
+        if len(words[-1]) != len(tags[-1]):
+            raise ValueError(
+                f"{where} has {len(words[-1])} words and {len(tags[-1])} tags; expected a tag for "
+                "each word"
+            )
+    return Sentences(words, tags, table.where)
+
+
+def _is_given(value) -> bool:
+    """Return whether a value is a list with entries."""
+    return value is not None and len(value) > 0
+
+
+def _texts_of(value, where: str, role: str, *, advice: str) -> tuple[str, ...]:
+    """Return a list of texts, or its text in JSON, as a tuple.
+
+    Raises:
+      ValueError: the value is no list of texts, or it is empty.
+    """
+    found = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(found, str) and found.lstrip().startswith("["):
+        found = _parsed(found)
+    if not isinstance(found, list | tuple):
+        raise ValueError(f"{where} has {shown(found)} as {role}; expected a list: {advice}")
+    if not found:
+        raise ValueError(
+            f"{where} has no {role}; config.data.skip_incomplete=True leaves such rows out"
+        )
+    for entry in found:
+        if not isinstance(entry, str):
+            raise ValueError(
+                f"{where} has {shown(entry)} among its {role}; expected texts: {advice}"
+            )
+    return tuple(replace_lone_surrogates(entry) for entry in found)
+
+
+def _parsed(text: str) -> Any:
+    """Return the value of a text in JSON, or the text itself where it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def choose_tags(splits: Mapping[str, Sentences], own_names: Sequence[str]) -> tuple[str, ...]:
+    """Return a model's tags if they include those of all sentences; else the ones of train.
+
+    OUTSIDE is the first of the latter, and tags of one kind are neighbours.
+
+    Raises:
+      ValueError: there is no train split to take them from.
+    """
+    seen = {tag for part in splits.values() for tags in part.tags for tag in tags}
+    if own_names and seen <= set(own_names):
+        return tuple(own_names)
+    if "train" not in splits:
+        raise ValueError(
+            f"there is no train split to take the tags from; there are {', '.join(splits)}: set "
+            "config.data.class_names, or name one in config.data.sources"
+        )
+    names = {tag for tags in splits["train"].tags for tag in tags}
+    return tuple(sorted(names, key=lambda tag: (tag != OUTSIDE, split_tag(tag)[::-1], tag)))
+
+
+def check_tags(sentences: Sentences, names: Sequence[str]) -> None:
+    """Raise ValueError where a sentence has a tag that is none of the names."""
+    known = set(names)
+    for number, tags in enumerate(sentences.tags, start=1):
+        if unknown := next((tag for tag in tags if tag not in known), None):
+            raise ValueError(
+                f"{sentences.where}: row {number}: {explain_unknown('tag', unknown, names)}"
+            )
+
+
+def describe(data: TaggedData) -> list[str]:
+    """Return lines on the tags of the words in each split."""
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in data.splits.items())
+    lines = [f"data: {len(data.task.class_names)} tags of words in {sizes} sentences"]
+    for name, part in data.splits.items():
+        counts = collections.Counter(tag for tags in part.tags for tag in tags)
+        shares = [f"{tag} {count:,}" for tag, count in counts.most_common(MAX_SHOWN)]
+        lines.append(f"{name}: {counts.total():,} words: {listed(shares)}")
+    return lines
