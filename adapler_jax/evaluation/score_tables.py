@@ -12,6 +12,7 @@ SECONDARY_SCORES = (
     "best_span_f1",
     "joint_em",
     "sp_f1",
+    "word_accuracy",
 )
 # Agreement with the dense model's order of documents, and its titles.
 ORDER_SCORES = {"top10_overlap": "same top 10", "kendall_tau": "tau"}

@@ -17,7 +17,7 @@ from adapler_jax.evaluation.attribution import input_saliency
 from adapler_jax.evaluation.models import lengths_of
 from adapler_jax.evaluation.passes import join_passes, run_batches
 from adapler_jax.evaluation.shares import solve_shares
-from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, Head
+from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, TOKEN_CLASSIFICATION, Head
 from adapler_jax.metrics.classification import sigmoid
 from adapler_jax.metrics.similarity import cosines
 from adapler_jax.pruning import Pruner, keep_all, make_pruner
@@ -137,7 +137,8 @@ def distance(head: Head, logits_EC: np.ndarray, full_EC: np.ndarray) -> float:
 
 def check_head(method: str, head: Head) -> None:
     """Raise ValueError unless the head has classes, labels, numbers or a vector of texts."""
-    if not head.has_classes and head.name not in ("regression", "embedding"):
+    is_of_texts = head.has_classes and head is not TOKEN_CLASSIFICATION
+    if not is_of_texts and head.name not in ("regression", "embedding"):
         raise ValueError(
             f"method {method} is for classes, labels, scores and vectors of texts; this model has "
             f"{head.name}"

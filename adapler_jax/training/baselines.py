@@ -61,8 +61,10 @@ class BaselineRequest(NamedTuple):
 
 def check_baselines(task: TaskData) -> None:
     """Raise ValueError if the texts of a task cannot be shortened."""
-    if task.num_classes == 0 or task.group != 1:
+    has_tags = task.head.name == "token_classification"
+    if task.num_classes == 0 or task.group != 1 or has_tags:
         others = "numbers" if task.head.name in ("regression", "embedding") else "questions"
+        others = "tags of words" if has_tags else others
         raise ValueError(
             f"baselines shorten texts that have classes; the task {task.name} has {others}: leave "
             "baselines out"

@@ -9,7 +9,11 @@ from adapler_jax.training.evaluation_rows import Scored, difference_columns, mod
 from adapler_jax.training.loaded_run import FinishedRun, Log
 from adapler_jax.weights.save import Saved
 
-WITHOUT_BUDGETS = {"embedding": "vectors", "multi_label": "several labels a text"}  # by the head
+WITHOUT_BUDGETS = {  # by the head
+    "embedding": "vectors",
+    "multi_label": "several labels a text",
+    "token_classification": "tags of words",
+}
 
 
 def calibrated_models(run: FinishedRun, budgets: Sequence[float], *, log: Log) -> dict[str, Saved]:

@@ -13,7 +13,7 @@ from adapler_jax.data.tokenization.tokenizers import load_tokenizer
 from adapler_jax.evaluation.budget_latency import Latency
 from adapler_jax.evaluation.certificate import Promise
 from adapler_jax.evaluation.task_texts import split_texts
-from adapler_jax.heads import CLASSIFICATION, Head, regression
+from adapler_jax.heads import CLASSIFICATION, TOKEN_CLASSIFICATION, Head, regression
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.compute_dtype import AUTO
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries, have_equal_files
@@ -351,6 +351,11 @@ def given_head(model, pooling: str | None = None) -> Head:
     if pooling is not None:
         return embedding_head(directory, pooling)
     head = head_of_checkpoint(directory)
+    if head is TOKEN_CLASSIFICATION:
+        raise ValueError(
+            f"{model} gives tags to tokens, which this command does not make faster yet; run it "
+            "with TokenClassifier, or train it with --config=adapler:custom_tokens"
+        )
     return head if head.name in TASKS_OF_HEADS else CLASSIFICATION
 
 

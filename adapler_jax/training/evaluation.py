@@ -7,6 +7,7 @@ from typing import Any, TypedDict, Unpack
 from adapler_jax.evaluation.label_scoring import LabelScorer
 from adapler_jax.evaluation.number_scoring import NumberScorer
 from adapler_jax.evaluation.scoring import ClassScorer
+from adapler_jax.evaluation.tag_scoring import TagScorer
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.inference.compute_dtype import (
     MIN_ROWS,
@@ -30,7 +31,9 @@ from adapler_jax.training.finished import DENSE
 from adapler_jax.training.loaded_run import FinishedRun, Log, batch_size_of, load_finished_run
 from adapler_jax.training.task_record import TaskData
 
-UNCOMPARED = ("embedding", "multi_label", "regression")  # heads without one likeliest answer
+# Heads without one likeliest answer a text.
+UNCOMPARED = ("embedding", "multi_label", "regression", "token_classification")
+DETAILED = (ClassScorer, LabelScorer, NumberScorer, TagScorer)  # scorers with `details`
 MIN_OPERAND_BATCHES = 8  # on which bfloat16 operands are compared with float32
 
 
@@ -106,7 +109,7 @@ def evaluate_run(
       log: receives a sentence for each step.
       splits: to score; empty: the test splits, or the validation splits if there is no test.
       with_times: add the columns of `time_model` on the first split.
-      with_classes: add `details` of classes, labels or several numbers.
+      with_classes: add `details` of classes, labels, tags or several numbers.
       baselines: whose rows to add, of `baselines.BASELINES`.
       speedups: FLOPs speedups of baselines by name, next to the models' own.
       threshold_metric: one of THRESHOLD_METRICS, for two classes; adds the decision threshold that
@@ -165,7 +168,7 @@ def _model_row(
     row = model_columns(name, scored) | {"dense_score": dense.found.score}
     if name != DENSE:
         row |= difference_columns(scored, dense)
-    if with_classes and isinstance(scored.scorer, ClassScorer | LabelScorer | NumberScorer):
+    if with_classes and isinstance(scored.scorer, DETAILED):
         row |= scored.scorer.details()
     if threshold_metric:
         row |= threshold_columns(name, scored, metric=threshold_metric)

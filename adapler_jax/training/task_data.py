@@ -26,6 +26,7 @@ from adapler_jax.evaluation.question_answering import (
 from adapler_jax.evaluation.scoring import Scorer
 from adapler_jax.heads import CLASSIFICATION, SPAN, candidates, choice, hotpot
 from adapler_jax.training.similarity_task import similarity_data
+from adapler_jax.training.tag_task import tag_data
 from adapler_jax.training.task_record import TaskData
 from adapler_jax.training.text_tasks import (
     check_splits,
@@ -119,6 +120,8 @@ def load_task_data(
     """
     if is_qa_task(config):
         return reading_data(config, directory, only)
+    if get_task(config.task).has_tags:
+        return tag_data(config, directory, only, saved_names=saved_names)
     if get_task(config.task).compares_vectors:
         return similarity_data(config, directory, only)
     if get_task(config.task).has_numbers:

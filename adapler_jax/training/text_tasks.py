@@ -52,7 +52,7 @@ def has_classes(config) -> bool:
     if is_qa_task(config):
         return False
     task = get_task(config.task)
-    return not (task.has_numbers or task.has_label_sets)
+    return not (task.has_numbers or task.has_label_sets or task.has_tags)
 
 
 def token_cache(config) -> pathlib.Path | None:
@@ -320,6 +320,22 @@ def tokenize_splits(config, directory, dataset: Dataset, only: Sequence[str]) ->
     """Return the texts of some splits in tokens."""
     tokenizer = load_tokenizer(directory, split_special_tokens=splits_special(config))
     max_length = config.data.max_length or dataset.task.max_length
+    side, notes = choose_side(config, directory, tokenizer, max_length)
+    cache_dir = token_cache(config)
+    splits = {
+        name: tokenize(
+            examples, tokenizer, max_length=max_length, truncation_side=side, cache_dir=cache_dir
+        )
+        for name, examples in dataset.splits.items()
+        if name.partition("_")[0] in only
+    }
+    return TokenizedTexts(
+        splits, tuple(notes), {"truncation_side": side} | base_model_entry(config.model)
+    )
+
+
+def choose_side(config, directory, tokenizer, max_length: int) -> tuple[str, list[str]]:
+    """Return where long texts lose tokens, by the config or the model, and notes on lengths."""
     asked = config.data.get("truncation_side", "")
     side = asked or saved_side(directory) or tokenizer.truncation_side
     notes = []
@@ -334,17 +350,7 @@ def tokenize_splits(config, directory, dataset: Dataset, only: Sequence[str]) ->
             f"{directory} says that it reads {tokenizer.model_max_length} tokens "
             f"(model_max_length); texts have up to {max_length} here"
         )
-    cache_dir = token_cache(config)
-    splits = {
-        name: tokenize(
-            examples, tokenizer, max_length=max_length, truncation_side=side, cache_dir=cache_dir
-        )
-        for name, examples in dataset.splits.items()
-        if name.partition("_")[0] in only
-    }
-    return TokenizedTexts(
-        splits, tuple(notes), {"truncation_side": side} | base_model_entry(config.model)
-    )
+    return side, notes
 
 
 def saved_side(directory) -> str:

@@ -20,6 +20,7 @@ from adapler_jax.data.qa.hotpot import stream_hotpot
 from adapler_jax.data.qa.multiple_choice_files import stream_multiple_choice
 from adapler_jax.data.qa.questions import stream_questions
 from adapler_jax.data.qa.wikihop import stream_wikihop
+from adapler_jax.data.tagging.sentences import describe, load_sentences
 from adapler_jax.serving.streams import kind_of, read_windows
 
 ROWS = [
@@ -75,6 +76,8 @@ TRIVIA = {
         }
     ]
 }
+TAGGED = [{"words": ["Ann", "é"], "tags": ["B-PER", "O"]}, {"words": ["a"], "tags": ["O"]}]
+CONLL = "-DOCSTART- O\n\nAnn NNP B-PER\né X O\n\na\tO\n"
 CHOICE = {"id": "1", "article": "a", "question": "?", "options": ["b", "c"], "label": 1}
 RACE = {"id": "1", "article": "a", "questions": ["?"], "options": [["b", "c"]], "answers": ["B"]}
 DREAM = [["a"], [{"question": "?", "choice": ["b", "c"], "answer": "c"}], "5-1"]
@@ -105,6 +108,12 @@ def exhaust(items) -> None:
 def read_task(path: pathlib.Path) -> None:
     """Read a table for training, and summarize it."""
     summarize(load_task("custom", source=f"file:{path}", split_fractions={"validation": 0.2}))
+
+
+def read_tags(path: pathlib.Path) -> None:
+    """Read sentences with tags for training, and describe them."""
+    fractions = {"validation": 0.5}
+    describe(load_sentences("custom_tokens", source=f"file:{path}", split_fractions=fractions))
 
 
 def read_stream(path: pathlib.Path) -> None:
@@ -164,6 +173,11 @@ def seed_readers() -> list[Reader]:
     found += [
         Reader("c.jsonl", json.dumps(item).encode(), read_with(stream_multiple_choice))
         for item in (CHOICE, RACE, DREAM)
+    ]
+    tagged_lines = "".join(f"{json.dumps(row)}\n" for row in TAGGED)
+    found += [
+        Reader(name, content.encode(), read_tags)
+        for name, content in {"t.conll": CONLL, "t.txt": CONLL, "t.jsonl": tagged_lines}.items()
     ]
     for item, stream in ((HOTPOT, stream_hotpot), (WIKIHOP, stream_wikihop)):
         found.append(Reader("h.json", json.dumps([item]).encode(), read_with(stream)))

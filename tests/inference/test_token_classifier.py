@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from adapler_jax import TokenClassifier
+from adapler_jax import TokenClassifier, calibrate_model, export_model
 from adapler_jax import onnx as runtime
+from adapler_jax.cli.export import check_is_measured
 from adapler_jax.export.onnx.export import export_onnx
 from adapler_jax.heads import TOKEN_CLASSIFICATION
 from adapler_jax.inference.classifier import Classifier
@@ -171,3 +172,13 @@ def test_models_of_other_kinds_are_named(models):
         Classifier.load(models / "keep_all")
     with pytest.raises(ValueError, match="which gives no tags to tokens; load it with Classifier"):
         TokenClassifier.load(models / "texts")
+
+
+def test_commands_for_classifiers_name_the_class(models):
+    with pytest.raises(ValueError, match="exported programs need a classifier; load it with Token"):
+        export_model(models / "adapler")
+    many = [f"w{number} w{number % 7}" for number in range(120)]
+    with pytest.raises(ValueError, match="needs? a classifier; load it with TokenClassifier"):
+        calibrate_model(models / "adapler", many)
+    with pytest.raises(ValueError, match="returns tags of tokens, which --data does not measure"):
+        check_is_measured(str(models / "adapler"))

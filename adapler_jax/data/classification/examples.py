@@ -147,9 +147,7 @@ def load_task(
       ValueError: a name is unknown, a column missing, a label outside the classes, a text missing,
         or a split empty.
     """
-    task = resolve_task(
-        get_task(name), source=source, columns=columns, split_fractions=split_fractions
-    )
+    task = resolve(get_task(name), source=source, columns=columns, split_fractions=split_fractions)
     tables = read_tables(task, sources or {}, options or Options())
     for split, table in tables.items():
         tables[split] = read_numbers(task, read_label_sets(task, table, label_separator))
@@ -172,7 +170,7 @@ def load_task(
     return Dataset(task, ordered, tuple(notes), is_drawn=bool(num_train_examples))
 
 
-def resolve_task(
+def resolve(
     task: Task,
     *,
     source: str | None,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adapler_jax.data.classification.examples import resolve_task
+from adapler_jax.data.classification.examples import resolve
 from adapler_jax.data.classification.splits import holdout_rows, subset
 from adapler_jax.data.classification.task_tables import (
     TAG_ROLES,
@@ -88,7 +88,7 @@ def load_sentences(
     columns = {role: column for role, column in (columns or {}).items() if column}
     base = get_task(name)
     check_user_columns(base, columns)
-    task = resolve_task(base, source=source, columns={}, split_fractions=split_fractions)
+    task = resolve(base, source=source, columns={}, split_fractions=split_fractions)
     words, tags = (columns.get(role, role) for role in TAG_ROLES)
     task = dataclasses.replace(task, text_fields=(words,), label_field=tags)
     options = (options or Options())._replace(reads_conll=True)
@@ -101,15 +101,15 @@ def load_sentences(
             notes.append(f"{table.where} has no tags and is left out")
             continue
         splits[split] = read_sentences(task, table, skip_incomplete=skip_incomplete, notes=notes)
+    names = tuple(class_names or ()) or choose_tags(splits, own_names)
+    for sentences in splits.values():
+        check_tags(sentences, names)
     splits = _split_train(task, splits, notes, seed=split_seed)
     if num_train_examples:
         train = splits["train"]
         rows = subset(len(train), min(num_train_examples, len(train)), seed=split_seed)
         notes.append(f"train: {len(rows)} of {len(train)} sentences drawn by seed {split_seed}")
         splits["train"] = train.take(rows)
-    names = tuple(class_names or ()) or choose_tags(splits, own_names)
-    for sentences in splits.values():
-        check_tags(sentences, names)
     ordered = {split: splits[split] for split in sort_splits(splits)}
     return TaggedData(dataclasses.replace(task, class_names=names), ordered, tuple(notes))
 

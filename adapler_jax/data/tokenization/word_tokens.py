@@ -2,7 +2,8 @@
 
 Shape letters:
 
-    W words of a text       T tokens of a text, without special tokens
+    W words of a text               T tokens of a text, without special tokens
+    U words that have a token
 """
 
 from collections.abc import Sequence
