@@ -18,6 +18,16 @@ def init_tagger(key: Array, config: EncoderConfig, num_classes: int) -> Params:
     return {"classifier": init_linear(key, (config.hidden_dim, num_classes), config.init_std)}
 
 
+def dropout_rate(config: EncoderConfig) -> float:
+    """Return the rate before the classifier.
+
+    DistilBERT, whose pooler has a ReLU, has a rate of its own for classes of texts alone.
+    """
+    rate = config.classifier_dropout_prob
+    is_for_texts = config.pooler_activation == "relu"
+    return config.hidden_dropout_prob if rate is None or is_for_texts else rate
+
+
 def score_tags(
     params: Params,
     config: EncoderConfig,
@@ -29,9 +39,8 @@ def score_tags(
 
     Source: Devlin et al., "BERT", section 5.3.
     """
-    rate = config.classifier_dropout_prob
-    rate = config.hidden_dropout_prob if rate is None else rate
-    logits_BLC = linear(params["classifier"], dropout(key, exit_hidden_BLD, rate))
+    dropped_BLD = dropout(key, exit_hidden_BLD, dropout_rate(config))
+    logits_BLC = linear(params["classifier"], dropped_BLD)
     return jnp.where(batch.valid_BL[..., None], logits_BLC, 0.0)
 
 

@@ -1,5 +1,6 @@
 """Tags of tokens by hand."""
 
+import dataclasses
 import math
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.heads import TOKEN_CLASSIFICATION as HEAD
+from adapler_jax.heads.token_classification import dropout_rate
 from tests.heads.rows import batch_of
 from tests.tiny import CONFIG
 
@@ -52,6 +54,13 @@ def test_the_saliency_is_of_the_mean_logit_of_the_right_tags():
 def test_accuracy_is_the_share_of_right_tags():
     batch = with_tags([0, -1, 0], [1, -1, 0])
     np.testing.assert_allclose(HEAD.accuracy_fn(LOGITS, batch), [0.5, 1.0])
+
+
+def test_the_rate_of_dropout_is_the_one_of_transformers():
+    own = dataclasses.replace(CONFIG, classifier_dropout_prob=0.3)
+    assert dropout_rate(own) == 0.3 and dropout_rate(CONFIG) == CONFIG.hidden_dropout_prob
+    distilbert = dataclasses.replace(own, pooler_activation="relu")
+    assert dropout_rate(distilbert) == CONFIG.hidden_dropout_prob
 
 
 def test_each_token_has_logits_of_its_own_state_and_padding_has_none():
