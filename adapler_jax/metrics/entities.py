@@ -1,6 +1,7 @@
 """Score entities: a found one counts if its kind and both of its ends are right.
 
-The rules are seqeval's and CoNLL's, for tags with the prefixes B, I, E, S or L, U. A tag without a prefix continues an entity of its kind.
+The rules are seqeval's and CoNLL's, for tags with the prefixes B, I, E, S or L, U. A tag without a
+prefix continues an entity of its kind.
 
 Shape letters:
 

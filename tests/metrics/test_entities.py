@@ -51,6 +51,15 @@ def test_an_entity_counts_if_its_kind_and_both_ends_are_right():
     assert total == {"LOC": EntityCounts(3, 3, 4), "PER": EntityCounts(1, 3, 2)}
 
 
+def test_the_example_in_the_documents_of_seqeval_has_its_score():
+    right = ["O O O B-MISC I-MISC I-MISC O".split(), "B-PER I-PER O".split()]
+    found = ["O O B-MISC I-MISC I-MISC I-MISC O".split(), "B-PER I-PER O".split()]
+    counts = [count_entities(*pair) for pair in zip(found, right)]
+    total = add_counts(counts)
+    assert total == {"MISC": EntityCounts(0, 1, 1), "PER": EntityCounts(1, 1, 1)}
+    assert entity_f1(np.array([list(count) for count in total.values()])) == 0.5
+
+
 def test_scores_are_of_all_sentences_together():
     assert entity_f1(np.array([[2, 3, 3], [0, 1, 0]])) == pytest.approx(4 / 7)
     assert entity_f1(np.zeros((2, 3))) == 0.0

@@ -73,8 +73,8 @@ def load_sentences(
       source: as in `load_task`; a file that ends in .txt or .conll is a CoNLL file.
       sources: a source for single splits.
       columns: names of the columns by role, as {"words": "tokens", "tags": "ner"}.
-      class_names: the tags in their order; None for those of the training sentences.
-      own_names: tags of a model. They are taken where they include those of the sentences.
+      class_names: the tags in their order; None for the tags of the training sentences.
+      own_names: tags of a model. They are taken where they include all tags of the sentences.
       split_seed: decides which sentences are split off and drawn.
       split_fractions: sizes of the splits to take from train if the source lacks them.
       num_train_examples: train on a seeded subset of at most this size; None on all.
@@ -212,7 +212,7 @@ def _parsed(text: str) -> Any:
 
 
 def choose_tags(splits: Mapping[str, Sentences], own_names: Sequence[str]) -> tuple[str, ...]:
-    """Return a model's tags if they include those of all sentences; else the ones of train.
+    """Return a model's tags if they include all tags of the sentences; else the tags of train.
 
     OUTSIDE is the first of the latter, and tags of one kind are neighbours.
 
