@@ -113,15 +113,22 @@ def significance_flops(config: EncoderConfig, length: Count) -> Count:
 
 
 def scorer_flops(config: EncoderConfig, scorer_dim: int) -> int:
-    """Return the operations of a scorer D -> P -> 1 for one token."""
-    inner = linear_flops(config.hidden_dim, scorer_dim)
+    """Return the operations of a scorer D -> P -> 1 for one token.
+
+    In a pre-norm encoder a norm without scale and bias comes before it.
+    """
+    D = config.hidden_dim
+    inner = linear_flops(D, scorer_dim) + (norm_flops(D) - 2 * D if config.is_pre_norm else 0)
     return inner + activation_flops(config.activation, scorer_dim) + linear_flops(scorer_dim, 1)
 
 
 def pooled_flops(config: EncoderConfig, num_outputs: int) -> int:
     """Return the operations of the pooler and a linear map of so many outputs, for one example."""
     D = config.hidden_dim
-    return linear_flops(D, D) + D + linear_flops(D, num_outputs)
+    inner = linear_flops(D, D) + activation_flops(config.pooler_activation, D)
+    if config.has_pooler_norm:  # neither the linear map nor the norm has a bias
+        inner += norm_flops(D) - 2 * D
+    return inner + linear_flops(D, num_outputs)
 
 
 def speedup(dense_B, pruned_B) -> float:

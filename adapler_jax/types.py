@@ -87,6 +87,8 @@ class Rule(NamedTuple):
     # Letters without the stacked axis. The leaves of `init` give the sizes of letters that
     # `weights.rules.axis_sizes` lacks.
     axes: str
+    # of the first layer that a file has a tensor for; the leaf has ones in the rows before
+    start: int = 0
 
     @property
     def stack(self) -> str:
@@ -102,7 +104,8 @@ class Rule(NamedTuple):
         """Return the names in a file, in the order of the layers."""
         if not self.stack:
             return [self.name]
-        return [self.name.format(layer=number, site=number) for number in range(sizes[self.stack])]
+        numbers = range(self.start, sizes[self.stack])
+        return [self.name.format(layer=number, site=number) for number in numbers]
 
     def tensor_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         """Return the shape of each of those tensors."""
@@ -146,6 +149,10 @@ class EncoderConfig:
     classifier_dropout_prob: float | None = None  # of the head; None for hidden_dropout_prob
     init_std: float = 0.02
     pooler_activation: str = "tanh"  # of the head; relu as in DistilBERT
+    has_pooler_norm: bool = False  # the head's first layer has no bias, and a norm after it
+    # layers whose states grow from layer to layer: pruners' networks read normalised states
+    is_pre_norm: bool = False
+    family_options: Any = None  # constants of one family, a hashable record of its own
     family: str = "bert"  # the entry of encoders.ENCODERS that computes it
 
     @property

@@ -6,10 +6,12 @@ than BERT's in config.json.
 
 from adapler_jax.encoders.base import Encoder
 from adapler_jax.encoders.bert import BERT
+from adapler_jax.encoders.modernbert import MODERNBERT
 from adapler_jax.types import EncoderConfig
 
 ENCODERS: dict[str, Encoder] = {
     "bert": BERT,
+    "modernbert": MODERNBERT,
 }
 
 

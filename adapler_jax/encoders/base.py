@@ -7,7 +7,8 @@ every token, so that a family may have rotary positions and layers of different 
 `layers` have a leading layer axis.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -161,6 +162,16 @@ class PrepareFn(Protocol):
         """Return the tree; the slots above take its layers too."""
 
 
+class ConfigFormat(NamedTuple):
+    """How config.json of published checkpoints of a family describes an encoder."""
+
+    find_problems: Callable[[dict[str, Any]], list[str]]  # all that cannot be computed
+    read: Callable[[dict[str, Any]], EncoderConfig]  # of contents without problems
+    write: Callable[[EncoderConfig], dict[str, Any]]
+    architectures: Mapping[str, str]  # classes of transformers by the name of a head
+    base_architecture: str  # for other heads
+
+
 class Encoder(NamedTuple):
     """A family of encoders; pure functions with operands in `dtype` and float32 results."""
 
@@ -177,6 +188,9 @@ class Encoder(NamedTuple):
     final: FinalFn | None = None  # None: heads see the last layer's states
     needs_positions: bool = False  # in the layers, by `qkv` or `attention_bias`
     qkv_part: QkvPartFn | None = None  # None: taken from `qkv`
+    # Names of the layer between [CLS] and the classifier; None: BERT's pooler
+    pooler_rules: tuple[Rule, ...] | None = None
+    config_format: ConfigFormat | None = None  # None: BERT's keys, with the family in our part
 
 
 def check_length(config: EncoderConfig, length: int) -> None:

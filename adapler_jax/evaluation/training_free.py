@@ -128,9 +128,9 @@ def distance(head: Head, logits_EC: np.ndarray, full_EC: np.ndarray) -> float:
     """
     if head.name == "embedding":
         return 1.0 - float(np.mean(cosines(logits_EC, full_EC)))
-    if head is CLASSIFICATION:
+    if head.name == CLASSIFICATION.name:
         return float(np.mean(np.argmax(logits_EC, axis=-1) != np.argmax(full_EC, axis=-1)))
-    if head is MULTI_LABEL:
+    if head.name == MULTI_LABEL.name:
         return float(np.mean(np.abs(sigmoid(logits_EC) - sigmoid(full_EC))))
     return float(np.mean((logits_EC - full_EC) ** 2))
 
@@ -160,7 +160,7 @@ def predicted_logit(head: Head) -> Callable:
     def take(logits_BC, batch: Batch):
         """Return the logits of a batch."""
         del batch
-        if head is MULTI_LABEL:
+        if head.name == MULTI_LABEL.name:
             return jnp.mean(jnp.abs(logits_BC), axis=-1)
         return jnp.max(logits_BC, axis=-1)
 

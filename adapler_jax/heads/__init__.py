@@ -9,6 +9,7 @@ from adapler_jax.heads.embedding import DENSE_ACTIVATIONS, POOLINGS, embedding
 from adapler_jax.heads.multi_label import MULTI_LABEL
 from adapler_jax.heads.multihop import hotpot
 from adapler_jax.heads.multiple_choice import choice
+from adapler_jax.heads.pooling import pooling_of, with_pooling
 from adapler_jax.heads.regression import ACTIVATIONS, regression
 from adapler_jax.heads.span import SPAN
 from adapler_jax.heads.token_classification import TOKEN_CLASSIFICATION
@@ -28,18 +29,20 @@ __all__ = [
     "hotpot",
     "init_classifier",
     "make_head",
+    "pooling_of",
     "regression",
+    "with_pooling",
     "zero_empty_rows",
 ]
 
 HEADS: dict[str, Callable[..., Head]] = {
-    "classification": lambda: CLASSIFICATION,
+    "classification": lambda pooling="cls": with_pooling(CLASSIFICATION, pooling),
     "span": lambda: SPAN,
     "choice": choice,
     "candidates": candidates,
     "hotpot": hotpot,
     "regression": regression,
-    "multi_label": lambda: MULTI_LABEL,
+    "multi_label": lambda pooling="cls": with_pooling(MULTI_LABEL, pooling),
     "embedding": embedding,
     "token_classification": lambda: TOKEN_CLASSIFICATION,
 }

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from adapler_jax import flops
 from adapler_jax.heads.base import Head, get_teacher_logits, soft_losses
-from adapler_jax.nn import ACTIVATIONS, dropout, init_linear, linear
+from adapler_jax.nn import ACTIVATIONS, dropout, init_linear, layer_norm, linear
 from adapler_jax.types import Array, Batch, EncoderConfig, Params
 
 
@@ -13,10 +13,12 @@ def init_classifier(key: Array, config: EncoderConfig, num_classes: int) -> Para
     """Return a fresh pooler (D, D) and classifier (D, C)."""
     pooler_key, classifier_key = jax.random.split(key)
     D, std = config.hidden_dim, config.init_std
-    return {
-        "pooler": init_linear(pooler_key, (D, D), std),
-        "classifier": init_linear(classifier_key, (D, num_classes), std),
-    }
+    pooler = init_linear(pooler_key, (D, D), std)
+    params = {"classifier": init_linear(classifier_key, (D, num_classes), std)}
+    if config.has_pooler_norm:
+        norm = {"scale": jnp.ones((D,), jnp.float32)}
+        return params | {"pooler": {"kernel": pooler["kernel"]}, "pooler_norm": norm}
+    return params | {"pooler": pooler}
 
 
 def classify(
@@ -26,9 +28,14 @@ def classify(
     batch: Batch | None = None,
     key: Array | None = None,
 ) -> Array:
-    """Return dense(dropout(f(dense(cls)))), logits float32 [B, C], f the pooler's activation."""
+    """Return dense(dropout(norm(f(dense(cls))))), logits float32 [B, C].
+
+    f is the pooler's activation. Most families have no norm there.
+    """
     del batch
     pooled_BD = ACTIVATIONS[config.pooler_activation](linear(params["pooler"], cls_BD))
+    if config.has_pooler_norm:
+        pooled_BD = layer_norm(params["pooler_norm"], pooled_BD, config.norm_epsilon)
     rate = config.classifier_dropout_prob
     rate = config.hidden_dropout_prob if rate is None else rate
     return linear(params["classifier"], dropout(key, pooled_BD, rate))

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from adapler_jax.heads.base import Head, get_teacher_logits, no_protected_tokens
 from adapler_jax.heads.classification import classifier_flops, classify, init_classifier
+from adapler_jax.heads.embedding import CLS
+from adapler_jax.heads.pooling import with_pooling
 from adapler_jax.types import Array, Batch
 
 IDENTITY, SIGMOID = "identity", "sigmoid"
@@ -132,7 +134,10 @@ def protect_first_text(batch: Batch) -> Array:
 
 
 def regression(
-    activation: str = IDENTITY, protects_query: bool = False, num_outputs: int = 1
+    activation: str = IDENTITY,
+    protects_query: bool = False,
+    num_outputs: int = 1,
+    pooling: str = CLS,
 ) -> Head:
     """Return the head for one number, or for several with a name each.
 
@@ -140,15 +145,16 @@ def regression(
       activation: from a logit to its number: "identity", or "sigmoid" for numbers in [0, 1].
       protects_query: the tokens of a pair's first text, segment 0, are never dropped.
       num_outputs: numbers of a text.
+      pooling: the state that the number is of: "cls", or the "mean" of the tokens that are left.
 
     Raises:
-      ValueError: there is no such activation, or no output.
+      ValueError: there is no such activation or pooling, or no output.
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation is {activation!r:.60}; expected {' or '.join(ACTIVATIONS)}")
     if type(num_outputs) is not int or num_outputs < 1:
         raise ValueError(f"num_outputs is {num_outputs!r:.60}; expected a number from 1")
-    return _regression(activation, protects_query, num_outputs)
+    return with_pooling(_regression(activation, protects_query, num_outputs), pooling)
 
 
 # one object for equal arguments in any form, so that compiled programs are found again

@@ -31,7 +31,7 @@ def max_length_of(saved: Saved) -> int:
 def is_per_option(saved: Saved) -> bool:
     """Return True if a model classifies each option of a question alone."""
     qa = saved.extra.get("qa", {})
-    return saved.head is CLASSIFICATION and qa.get("score_options_independently", False)
+    return saved.head.name == CLASSIFICATION.name and qa.get("score_options_independently", False)
 
 
 def loader_hint(saved: Saved) -> str:
@@ -51,7 +51,7 @@ def check_classifies(saved: Saved) -> None:
     Raises:
       ValueError: the model has another head.
     """
-    if saved.head is CLASSIFICATION:
+    if saved.head.name == CLASSIFICATION.name:
         return
     # The command predict serves other heads too.
     has_loader = saved.head.name in LOADERS

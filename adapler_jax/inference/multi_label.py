@@ -73,7 +73,7 @@ class MultiLabelClassifier(Portable):
           ValueError: the model is damaged, has no labels, or a threshold is wrong.
         """
         saved = open_model(directory, compilation_cache=compilation_cache)
-        if saved.head is not MULTI_LABEL:
+        if saved.head.name != MULTI_LABEL.name:
             raise ValueError(
                 f"{directory} holds a model with the head {saved.head.name!r}, which does not give "
                 f"several labels to a text; {loader_hint(saved)}"

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.pruning.budgets import at_budget, shares_at_budget
-from adapler_jax.pruning.scores import init_scorer, scorer_logits, scorer_site_flops
+from adapler_jax.pruning.scores import init_scorer, make_scorer, scorer_site_flops
 from adapler_jax.pruning.shares import keep_highest
 from adapler_jax.types import (
     BEFORE_ATTENTION,
@@ -280,7 +280,7 @@ def adapler(
         init=functools.partial(
             init_params, predictor_dim=predictor_dim, initial_threshold=initial_threshold
         ),
-        score=functools.partial(scorer_logits, activation=config.activation),
+        score=make_scorer(config, config.activation),
         soft=soft_select,
         hard=hard_select,
         loss_terms=functools.partial(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax.pruning.base import Pruner, hard_to_soft, is_layer_subset, rank_descending
-from adapler_jax.pruning.scores import init_scorer, scorer_logits, scorer_site_flops
+from adapler_jax.pruning.scores import init_scorer, make_scorer, scorer_site_flops
 from adapler_jax.types import (
     BEFORE_ATTENTION,
     Array,
@@ -188,7 +188,7 @@ def trbert(
         name="trbert",
         sites=tuple(Site(layer, BEFORE_ATTENTION) for layer in layers),
         init=lambda key, config: init_scorer(key, len(layers), selector_dim, config),
-        score=functools.partial(scorer_logits, activation=SELECTOR_ACTIVATION),
+        score=make_scorer(config, SELECTOR_ACTIVATION),
         soft=soft_select,
         hard=hard_select_by_batch if by_batch else hard_select,
         loss_terms=lambda params, trace, batch: {},

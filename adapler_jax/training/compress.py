@@ -86,7 +86,7 @@ def compress(
     out = pathlib.Path(out).expanduser()
     check_given(model, options, out)
     head = given_head(model, options.pooling)
-    if head is CLASSIFICATION:
+    if head.name == CLASSIFICATION.name:
         return _compress_classes(model, texts, out, options, log)
     if head.name in WITHOUT_BUDGETS:
         WITHOUT_BUDGETS[head.name](model, texts, out, options, log)

@@ -264,7 +264,7 @@ def _save_full(
         head = regression(dict(head.factory_kwargs)["activation"], protects_query=True)
     loaded = load_pretrained(model, jax.random.key(SEED), head=head)
     check_query_segments(head, loaded.config)
-    if loaded.fresh or (head is CLASSIFICATION and loaded.class_names is None):
+    if loaded.fresh or (head.name == CLASSIFICATION.name and loaded.class_names is None):
         raise ValueError(
             f"{model} has no trained classifier ({', '.join(loaded.fresh) or 'no class names'}); "
             "give a model that was fine-tuned to classify texts, or train one with `adapler train`"

@@ -43,7 +43,7 @@ def check_threshold_metric(task: TaskData, metric: str) -> None:
         return
     if metric not in THRESHOLD_METRICS:
         raise ValueError(explain_unknown("metric of a threshold", metric, THRESHOLD_METRICS))
-    has_classes = task.head is CLASSIFICATION and task.group == 1
+    has_classes = task.head.name == CLASSIFICATION.name and task.group == 1
     if task.num_classes != 2 or not has_classes:
         found = f"{task.num_classes} classes" if has_classes else "no classes of texts"
         raise ValueError(

@@ -1,6 +1,7 @@
 """Load a task in tokens, of texts or of questions, for training and evaluation."""
 
 import functools
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -24,7 +25,8 @@ from adapler_jax.evaluation.question_answering import (
     WikihopScorer,
 )
 from adapler_jax.evaluation.scoring import Scorer
-from adapler_jax.heads import CLASSIFICATION, SPAN, candidates, choice, hotpot
+from adapler_jax.heads import CLASSIFICATION, SPAN, candidates, choice, hotpot, with_pooling
+from adapler_jax.heads.embedding import CLS
 from adapler_jax.training.similarity_task import similarity_data
 from adapler_jax.training.tag_task import tag_data
 from adapler_jax.training.task_record import TaskData
@@ -38,6 +40,7 @@ from adapler_jax.training.text_tasks import (
     token_cache,
 )
 from adapler_jax.weights.base_model import base_model_entry
+from adapler_jax.weights.config import CONFIG_FILE, pooling_of_config, read_json
 
 UNITS = {
     QAKind.SPAN: "windows",
@@ -124,10 +127,13 @@ def load_task_data(
         return tag_data(config, directory, only, saved_names=saved_names)
     if get_task(config.task).compares_vectors:
         return similarity_data(config, directory, only)
-    if get_task(config.task).has_numbers:
-        return number_data(config, directory, only, saved_names=saved_names)
     load = label_set_data if get_task(config.task).has_label_sets else class_data
-    return load(config, directory, only, saved_names=saved_names)
+    if get_task(config.task).has_numbers:
+        load = number_data
+    task = load(config, directory, only, saved_names=saved_names)
+    path = pathlib.Path(directory) / CONFIG_FILE
+    pooling = pooling_of_config(read_json(path)) if path.is_file() else CLS
+    return task._replace(head=with_pooling(task.head, pooling))
 
 
 def reading_data(config, directory, only: Sequence[str]) -> TaskData:

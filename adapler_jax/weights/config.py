@@ -64,7 +64,10 @@ DEFAULTS = {
     "classifier_dropout": None,  # None for hidden_dropout_prob
     "pooler_activation": "tanh",  # ours, for heads like DistilBERT's; transformers reads past it
 }
+POOLING_KEY = "classifier_pooling"
 POOLERS = ("tanh", "relu")
+# Families besides BERT's whose published files this library reads; a family's name is model_type.
+PUBLISHED = tuple(name for name, encoder in ENCODERS.items() if encoder.config_format is not None)
 # Options that change what the encoder computes, with the only value that this encoder computes.
 SUPPORTED_VALUES = {
     "model_type": "bert",
@@ -167,12 +170,7 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
     for key, known in (("pooler_activation", POOLERS), ("hidden_act", tuple(ACTIVATIONS))):
         if merged[key] not in known:
             problems.append(f"{key} is {shown(merged[key])}, expected one of {', '.join(known)}")
-    if raw.get("quantization_config") is not None:
-        method = raw["quantization_config"]
-        method = method.get("quant_method") if isinstance(method, dict) else method
-        problems.append(
-            f"quantization_config is there ({shown(method)}): save the model without quantisation"
-        )
+    problems += quantization_problems(raw)
     if not problems and merged["hidden_size"] % merged["num_attention_heads"]:
         problems.append(
             f"hidden_size {merged['hidden_size']} is not a multiple of num_attention_heads "
@@ -181,14 +179,32 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
     return problems
 
 
+def quantization_problems(raw: dict[str, Any]) -> list[str]:
+    """Return a line on quantised weights in config.json, empty without them."""
+    method = raw.get("quantization_config")
+    if method is None:
+        return []
+    method = method.get("quant_method") if isinstance(method, dict) else method
+    return [f"quantization_config is there ({shown(method)}): save the model without quantisation"]
+
+
+def pooling_of_config(raw: dict[str, Any]) -> str:
+    """Return the state that a published classifier reads: of [CLS], or the mean of all tokens'."""
+    return raw.get(POOLING_KEY, "cls") if raw.get("model_type") in PUBLISHED else "cls"
+
+
 def family_of(raw: dict[str, Any], source) -> str:
-    """Return the family of encoders that our part of a config.json names, BERT's by default.
+    """Return the family of encoders that our part of a config.json names.
+
+    Without that name it is the published family of the model type, or BERT's.
 
     Raises:
       ValueError: there is no such family.
     """
-    section = raw.get(OUR_SECTION)
-    family = section.get("family", BERT_FAMILY) if isinstance(section, dict) else BERT_FAMILY
+    section, model_type = raw.get(OUR_SECTION), raw.get("model_type")
+    is_published = isinstance(model_type, str) and model_type in PUBLISHED
+    default = model_type if is_published else BERT_FAMILY
+    family = section.get("family", default) if isinstance(section, dict) else default
     if not isinstance(family, str) or family not in ENCODERS:
         raise ValueError(
             f"{source}: unknown encoder family {shown(family)}; expected one of {listed(ENCODERS)}"
@@ -203,6 +219,13 @@ def encoder_config(raw: dict[str, Any], source) -> EncoderConfig:
       ValueError: with all problems.
     """
     family = family_of(raw, source)
+    config_format = ENCODERS[family].config_format
+    if config_format is not None:
+        problems = config_format.find_problems(raw) + quantization_problems(raw)
+        if problems:
+            found = listed(problems, limit=700, separator="; ")
+            raise ValueError(f"{source} does not describe a {family} encoder: {found}")
+        return config_format.read(raw)
     if family != BERT_FAMILY:  # `config_json` writes the keys of a BERT for every family
         raw = raw | {"model_type": "bert"}
     model_type = raw.get("model_type", "bert")
@@ -210,7 +233,8 @@ def encoder_config(raw: dict[str, Any], source) -> EncoderConfig:
         model_type not in MODEL_TYPES
     ):  # alone: the other keys of a different architecture mean nothing here
         raise ValueError(
-            f"{source}: model_type is {shown(model_type)}, expected one of {', '.join(MODEL_TYPES)}"
+            f"{source}: model_type is {shown(model_type)}, expected one of "
+            f"{', '.join((*MODEL_TYPES, *PUBLISHED))}"
         )
     raw = bert_config(raw, source)
     problems = find_problems(raw)
@@ -320,14 +344,21 @@ def config_json(
 ) -> dict[str, Any]:
     """Return the contents of a config.json that transformers reads as this encoder with a head.
 
-    For a family that is not BERT's, our part has its name, and no class of transformers is named.
+    For a family that is not BERT's, our part has its name. No class of transformers is named for a
+    family without published files.
 
     Args:
       config: of the encoder.
-      architecture: the BERT class.
+      architecture: the class of transformers.
       class_names: None where the head has no classes.
       special: numbers of special tokens, as {"pad_token_id": 0}.
     """
+    own = {"pad_token_id": 0, "dtype": "float32"} | (special or {})
+    own |= {} if class_names is None else label_names(class_names)
+    config_format = ENCODERS[config.family].config_format
+    if config_format is not None:
+        written = config_format.write(config) | {"architectures": [architecture]} | own
+        return written | {OUR_SECTION: {"family": config.family}}
     contents = {
         "model_type": "bert",
         "architectures": [architecture],
@@ -335,10 +366,7 @@ def config_json(
         "hidden_act": config.activation,
         "classifier_dropout": config.classifier_dropout_prob,
         "position_embedding_type": "absolute",
-        "pad_token_id": 0,
-        "dtype": "float32",
-        **(special or {}),
-        **({} if class_names is None else label_names(class_names)),
+        **own,
         **(
             {}
             if config.pooler_activation == "tanh"

@@ -1,6 +1,7 @@
 """Read the tensors of a model directory's weight files, as NumPy arrays in the stored dtype."""
 
 import collections
+import functools
 import importlib.util
 import pickle
 import re
@@ -13,6 +14,7 @@ import numpy as np
 import safetensors
 from flax.traverse_util import flatten_dict
 
+from adapler_jax.encoders import encoder_of
 from adapler_jax.io.messages import listed, shown
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.checkpoint_formats import (
@@ -24,7 +26,7 @@ from adapler_jax.weights.checkpoint_formats import (
     with_own_tables,
 )
 from adapler_jax.weights.config import read_json
-from adapler_jax.weights.rules import unwrapped_name
+from adapler_jax.weights.rules import name_with_prefix, unwrapped_name
 from adapler_jax.weights.tree import canonicalize
 
 # Supported dtypes, as the files name them.
@@ -94,7 +96,8 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
 def named_tensors(stored: dict, config: EncoderConfig, raw: dict, source: Path) -> dict:
     """Return the tensors of a file under the names of the rule table.
 
-    Only BERT's family has published names that differ from the table's.
+    BERT's family has published names that differ from the table's. Files of an encoder alone may
+    lack the first part of the names.
 
     Args:
       stored: by their names in the file.
@@ -106,7 +109,8 @@ def named_tensors(stored: dict, config: EncoderConfig, raw: dict, source: Path) 
       ValueError: two names mean one tensor.
     """
     if config.family != BERT_FAMILY:
-        return stored
+        rules = encoder_of(config).tensor_rules
+        return renamed(stored, functools.partial(name_with_prefix, rules=rules), source)
     tensors = add_own_tables(renamed(stored, unwrapped_name, source), raw, source)
     return canonicalize(bert_tensors(tensors, raw, source), source)
 

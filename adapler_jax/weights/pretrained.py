@@ -1,35 +1,45 @@
 """Load a published checkpoint of BERT or its family as an encoder and a head to fine-tune."""
 
-import collections
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 from adapler_jax.encoders import encoder_of
-from adapler_jax.heads import CLASSIFICATION, HEADS, MULTI_LABEL, TOKEN_CLASSIFICATION, Head
+from adapler_jax.heads import (
+    CLASSIFICATION,
+    HEADS,
+    MULTI_LABEL,
+    TOKEN_CLASSIFICATION,
+    Head,
+    pooling_of,
+)
 from adapler_jax.io.messages import bounded_errors, listed, shown
 from adapler_jax.types import EncoderConfig, Params
-from adapler_jax.weights.config import CONFIG_FILE, MAX_LENGTH, read_class_names, read_config
+from adapler_jax.weights.config import (
+    CONFIG_FILE,
+    MAX_LENGTH,
+    pooling_of_config,
+    read_class_names,
+    read_config,
+)
 from adapler_jax.weights.files import read_canonical
 from adapler_jax.weights.head_parts import (
     CLASSIFIER_NAMES,
     HeadParts,
     choose_head,
     count_classes,
+    drop_ignored,
 )
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.labels import align_classes, named_by_rows
 from adapler_jax.weights.rules import (
-    BUFFERS,
     CLASSIFIER_RULES,
-    OTHER_HEADS,
-    Rule,
     axis_sizes,
-    foreign_part,
     head_rules,
+    is_pooled,
     own_outputs_of,
 )
 from adapler_jax.weights.score_heads import MULTI_LABEL_TYPE, REGRESSION_TYPE
@@ -72,7 +82,7 @@ def load_pretrained(
     reinit_head: bool = False,
     head: Head = CLASSIFICATION,
 ) -> Pretrained:
-    """Load encoder and head of a BERT, RoBERTa or DistilBERT checkpoint in Hugging Face form.
+    """Load encoder and head of a checkpoint in Hugging Face form.
 
     Args:
       path_or_name: a local directory or a name on the hub.
@@ -91,37 +101,55 @@ def load_pretrained(
     """
     num_classes = check_request(num_classes, class_names, num_positions)
     own_outputs = own_outputs_of(head)
-    if head.has_classes:
-        num_classes = num_classes or own_outputs or None
-    directory = resolve_model(path_or_name)
-    config, raw = read_config(directory)
+    num_classes = (num_classes or own_outputs or None) if head.has_classes else num_classes
+    directory, config, raw = open_checkpoint(path_or_name, head)
     tensors, source = read_canonical(directory, config, raw)
-    encoder_rules = encoder_of(config).tensor_rules
-    kept = names_to_keep(tensors, config, encoder_rules + head_rules(head), source)
-    tensors |= dense_tensors(directory, head)
-    tensors, notes = drop_ignored(tensors, keep=kept)
-    own_names = None
+    encoder = encoder_of(config)
+    kept = names_to_keep(tensors, config, head, source)
+    tensors, notes = drop_ignored(tensors | dense_tensors(directory, head), encoder, keep=kept)
+    own_names = rows = None
     if head.has_classes and not reinit_head:
         own_names = read_classes(directory / CONFIG_FILE, raw, tensors, head=head, notes=notes)
-    parts = choose_head(tensors, head, num_classes, reinit_head=reinit_head, raw=raw)
+    parts = choose_head(
+        tensors, head, num_classes, encoder=encoder, reinit_head=reinit_head, raw=raw
+    )
     explain_classes(parts.fresh, own_names, class_names)
     kept_classes = count_classes(parts.tensors)
     needed_classes = num_classes if head.has_classes else own_outputs or 1
     total_classes = kept_classes or needed_classes or len(own_names or ()) or 2
-    sizes = model_sizes(config, encoder_rules + parts.rules, {}, num_classes=total_classes)
-    check_tensors(parts.tensors, encoder_rules + parts.rules, sizes, source)
+    rules = encoder.tensor_rules + parts.rules
+    sizes = model_sizes(config, rules, {}, num_classes=total_classes)
+    check_tensors(parts.tensors, rules, sizes, source)
     if own_names is not None and len(own_names) != kept_classes:
         own_names = None
-    rows = None
     if class_names is not None and kept_classes and head.has_classes:
         parts, rows = order_classes(parts, own_names, class_names, notes=notes)
         own_names = named_by_rows(own_names, class_names, rows)
-    params = to_tree(parts.tensors, encoder_rules + parts.rules, sizes, source=source)
+    params = to_tree(parts.tensors, encoder.tensor_rules + parts.rules, sizes, source=source)
     params["head"] = head.init(key, config, total_classes) | params.get("head", {})
     config = extend_positions(params["encoder"]["embeddings"], config, num_positions, notes=notes)
     notes += [f"started afresh, {part}: {reason}" for part, reason in parts.fresh.items()]
     notes += note_conversions(parts.tensors)
     return Pretrained(config, params, tuple(notes), directory, own_names, parts.fresh, rows)
+
+
+def open_checkpoint(path_or_name, head: Head) -> tuple[Path, EncoderConfig, dict]:
+    """Return the folder of a checkpoint, its config, and the contents of its config.json.
+
+    Raises:
+      ValueError: config.json does not fit the encoder, or its classifier reads another state than
+        the head does.
+    """
+    directory = resolve_model(path_or_name)
+    config, raw = read_config(directory)
+    pooling = pooling_of_config(raw)
+    if is_pooled(head) and pooling != pooling_of(head):
+        raise ValueError(
+            f"{directory / CONFIG_FILE} has classifier_pooling {shown(pooling)}, and the head "
+            f"{head.name} reads {pooling_of(head)}; take the head of "
+            "score_heads.head_of_checkpoint"
+        )
+    return directory, config, raw
 
 
 def explain_classes(
@@ -225,50 +253,16 @@ def check_kind(raw: dict, tensors: dict, source: Path, *, head: Head) -> None:
     )
 
 
-def names_to_keep(
-    tensors: dict, config: EncoderConfig, rules: tuple[Rule, ...], source
-) -> frozenset[str]:
-    """Return the names of all tensors that rules of encoder and head name.
+def names_to_keep(tensors: dict, config: EncoderConfig, head: Head, source) -> frozenset[str]:
+    """Return the names of all tensors that the rules of encoder and head name.
 
     Raises:
       ValueError: config.json has more layers than the tensors.
     """
-    sizes = axis_sizes(config, num_classes=0)
+    encoder, sizes = encoder_of(config), axis_sizes(config, num_classes=0)
+    rules = encoder.tensor_rules + head_rules(head, encoder)
     check_layer_counts(tensors, rules, sizes, source=source)
     return frozenset(name for rule in rules for name in rule.tensor_names(sizes))
-
-
-def drop_ignored(tensors: dict, keep: Collection[str] = ()) -> tuple[dict, list[str]]:
-    """Drop tensors that neither encoder nor head use.
-
-    Tensors that look like a part of the encoder's computation stay, and a later check reports them.
-
-    Args:
-      tensors: of the checkpoint.
-      keep: names of the tensors of encoder and head.
-
-    Returns:
-      The kept tensors, and a note on the dropped ones; buffers are dropped without a note.
-    """
-    foreign = [name for name in tensors if name not in keep and is_foreign(name)]
-    groups = collections.Counter(f"{name.split('.')[0]}.*" for name in foreign)
-    kept = {
-        name: value
-        for name, value in tensors.items()
-        if name not in BUFFERS and name not in foreign
-    }
-    names = listed(
-        f"{group} ({count} tensors)" if count > 1 else group
-        for group, count in sorted(groups.items())
-    )
-    return kept, [f"ignored: {names}"] if foreign else []
-
-
-def is_foreign(name: str) -> bool:
-    """Return whether a tensor plays no part in encoder, pooler or classifier."""
-    if OTHER_HEADS.fullmatch(name):
-        return True
-    return not name.startswith(("bert.", "classifier.")) and foreign_part(name) is None
 
 
 def extend_positions(

@@ -15,7 +15,7 @@ Source: the layout with one rule table and all mismatches reported together foll
 
 import re
 
-from adapler_jax.encoders import Encoder
+from adapler_jax.encoders import Encoder, encoder_of
 from adapler_jax.encoders.bert import BERT
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.io.messages import listed
@@ -93,8 +93,20 @@ OTHER_HEADS = re.compile(
 )
 
 
-def head_rules(head: Head) -> tuple[Rule, ...]:
+def pooler_rules_of(encoder: Encoder) -> tuple[Rule, ...]:
+    """Return the rules of the layer between [CLS] and the classifier, by an encoder's names."""
+    return POOLER_RULES if encoder.pooler_rules is None else encoder.pooler_rules
+
+
+def is_pooled(head: Head) -> bool:
+    """Return whether a head has a pooler and a classifier."""
+    return set(POOLER_RULES) <= set(HEAD_RULES[head.name])
+
+
+def head_rules(head: Head, encoder: Encoder = BERT) -> tuple[Rule, ...]:
     """Return the rules of a head with its options."""
+    if is_pooled(head):
+        return pooler_rules_of(encoder) + CLASSIFIER_RULES
     return HEAD_RULES[head.name] if head.name != "embedding" or own_outputs_of(head) else ()
 
 
@@ -138,7 +150,7 @@ def model_rules(
         raise ValueError(
             f"unknown pruner {pruner_name!r}; expected one of {', '.join(sorted(PRUNERS))}"
         )
-    rules = encoder.tensor_rules + head_rules(head) + tensor_rules_of(pruner_name)
+    rules = encoder.tensor_rules + head_rules(head, encoder) + tensor_rules_of(pruner_name)
     names = [rule.name for rule in rules]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
@@ -150,8 +162,10 @@ def model_rules(
 
 def architecture_of(config: EncoderConfig, head: Head) -> str:
     """Return the class of transformers for encoder and head, or for the encoder alone."""
-    is_pooled = set(POOLER_RULES) <= set(HEAD_RULES[head.name])
-    if is_pooled and config.pooler_activation != "tanh" and not saves_as_distilbert(config):
+    config_format = encoder_of(config).config_format
+    if config_format is not None:
+        return config_format.architectures.get(head.name, config_format.base_architecture)
+    if is_pooled(head) and config.pooler_activation != "tanh" and not saves_as_distilbert(config):
         return "BertModel"
     return ARCHITECTURES[head.name]
 
@@ -194,3 +208,15 @@ def canonical_name(name: str) -> str:
 def unwrapped_name(name: str) -> str:
     """Return the name without wrappers of compilers, parallel training and training loops."""
     return WRAPPER.sub("", COMPILER.sub("", name))
+
+
+def name_with_prefix(name: str, *, rules: tuple[Rule, ...]) -> str:
+    """Return a tensor's name with the first part that all of an encoder's rules have in common.
+
+    Names of compilers and parallel training are removed. The name of another part stays.
+    """
+    name = re.sub(r"^(module\.)+", "", COMPILER.sub("", name))
+    firsts = {rule.name.partition(".")[0] for rule in rules}
+    parts = {rule.name.split(".")[1] for rule in rules}
+    is_bare = len(firsts) == 1 and name.partition(".")[0] in parts
+    return f"{firsts.pop()}.{name}" if is_bare else name

@@ -13,12 +13,21 @@ from adapler_jax.heads import (
     MULTI_LABEL,
     TOKEN_CLASSIFICATION,
     Head,
+    pooling_of,
     regression,
+    with_pooling,
 )
 from adapler_jax.heads.regression import IDENTITY, SIGMOID
 from adapler_jax.io.messages import shown
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights.config import CONFIG_FILE, label_names, read_json
+from adapler_jax.weights.config import (
+    CONFIG_FILE,
+    POOLING_KEY,
+    PUBLISHED,
+    label_names,
+    pooling_of_config,
+    read_json,
+)
 from adapler_jax.weights.section import SECTION, head_of, read_section
 from adapler_jax.weights.sentence_modules import is_sentence_folder, read_modules
 
@@ -57,11 +66,14 @@ def head_of_checkpoint(directory: Path) -> Head:
         return read_modules(path.parent).head
     if is_for_tokens(raw):
         return TOKEN_CLASSIFICATION
+    pooling = pooling_of_config(raw)
     if has_one_output(raw):
-        return regression(read_activation(path.parent, raw))
+        return regression(read_activation(path.parent, raw), pooling=pooling)
     if raw.get(PROBLEM_TYPE) == REGRESSION_TYPE:
-        return regression(read_activation(path.parent, raw), num_outputs=count_outputs(raw))
-    return MULTI_LABEL if raw.get(PROBLEM_TYPE) == MULTI_LABEL_TYPE else CLASSIFICATION
+        activation = read_activation(path.parent, raw)
+        return regression(activation, num_outputs=count_outputs(raw), pooling=pooling)
+    is_multi_label = raw.get(PROBLEM_TYPE) == MULTI_LABEL_TYPE
+    return with_pooling(MULTI_LABEL if is_multi_label else CLASSIFICATION, pooling)
 
 
 def is_for_tokens(raw: dict[str, Any]) -> bool:
@@ -162,11 +174,12 @@ def score_entries(head: Head, config: EncoderConfig) -> dict[str, Any]:
     Raises:
       ValueError: the head does not fit the encoder.
     """
-    if head is MULTI_LABEL:
-        return {PROBLEM_TYPE: MULTI_LABEL_TYPE}
+    pooling = {POOLING_KEY: pooling_of(head)} if config.family in PUBLISHED else {}
+    if head.name == MULTI_LABEL.name:
+        return pooling | {PROBLEM_TYPE: MULTI_LABEL_TYPE}
     if head.name != "regression":
-        return {}
+        return pooling
     check_query_segments(head, config)
     name = TORCH_NAMES[dict(head.factory_kwargs)["activation"]]
     kind = {PROBLEM_TYPE: REGRESSION_TYPE} if head.has_classes else label_names((LABEL,))
-    return kind | {CROSS_ENCODER_KEY: {ACTIVATION_KEY: name}}
+    return pooling | kind | {CROSS_ENCODER_KEY: {ACTIVATION_KEY: name}}

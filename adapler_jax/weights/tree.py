@@ -139,7 +139,8 @@ def to_tree(
         broken = [name for name, value in zip(names, values) if not is_finite(value)]
         problems += [(name, "holds NaN or infinite numbers") for name in broken]
         values = [value.T for value in values] if rule.transposed else values
-        leaves[rule.path] = np.stack(values) if rule.stack else values[0]
+        absent = [np.ones(rule.leaf_shape(sizes)[1:], np.float32)] * rule.start
+        leaves[rule.path] = np.stack(absent + values) if rule.stack else values[0]
     raise_mismatches(
         f"the tensors of {source} are damaged; copy or train the model again", problems
     )
@@ -170,7 +171,7 @@ def to_tensors(
     tensors = {}
     for rule in rules:
         leaf = np.asarray(leaves[rule.path]).astype(np.float32)
-        values = leaf if rule.stack else leaf[None]
+        values = leaf[rule.start :] if rule.stack else leaf[None]
         for name, value in zip(rule.tensor_names(sizes), values, strict=True):
             # safetensors writes memory in its order and would scramble a transposed view.
             tensors[name] = np.asarray(value.T if rule.transposed else value, order="C")

@@ -25,7 +25,7 @@ BAD_SECTIONS = {
     "head unknown": ({"head": "tail"}, "unknown head 'tail'"),
     "options of a head without": (
         {"head_options": {"a": 1}},
-        "head_options .* expected an object with fields of nothing",
+        "head_options .* expected an object with fields of pooling",
     ),
     "options of a head a list": ({"head": "choice", "head_options": []}, "head_options"),
     "option of a head missing": (

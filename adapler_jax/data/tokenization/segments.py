@@ -8,7 +8,8 @@ from tokenizers import Tokenizer
 from tokenizers.processors import PostProcessor
 
 # Families without segments in transformers; RoBERTa's only if the segment table has one row.
-DISTILBERT, ROBERTA = "distilbert", ("roberta", "xlm-roberta", "camembert")
+WITHOUT_SEGMENTS = ("distilbert", "modernbert")
+ROBERTA = ("roberta", "xlm-roberta", "camembert")
 
 
 def drop_segments(core: Tokenizer, folder: pathlib.Path) -> None:
@@ -26,7 +27,7 @@ def drop_segments(core: Tokenizer, folder: pathlib.Path) -> None:
 
 def has_one_segment(raw: dict[str, Any]) -> bool:
     """Return whether a config.json, saved by any release, describes a model with one segment."""
-    if raw.get("model_type") == DISTILBERT:
+    if raw.get("model_type") in WITHOUT_SEGMENTS:
         return True
     is_of_family = raw.get("model_type") in ROBERTA or raw.get("pooler_activation") == "relu"
     return is_of_family and raw.get("type_vocab_size") == 1
