@@ -105,7 +105,7 @@ docs: $(VENV)/tests-installed-$(STAMP)
 	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	$(RUN) -m pytest -rs -m docs -n 2 --dist=worksteal tests/docs
 
-test-all: lint test package compare test-long docs
+test-all: lint test package quickstart-debug compare test-long docs
 
 clean:
 	rm -rf $(VENV) .demo docs/_build runs/quickstart runs/quickstart-debug runs/notebook-debug* runs/pictures-debug .hypothesis .pytest_cache .ruff_cache .mypy_cache build *.egg-info

@@ -130,7 +130,7 @@ def test_budgets_are_exact_for_any_number_of_layers(num_layers):
 NATURAL_N = np.array([1.0, 0.8, 0.5, 0.3, 0.2, 0.1])
 
 
-@hypothesis.settings(max_examples=30, deadline=None)
+@hypothesis.settings(max_examples=12, deadline=None)
 @hypothesis.given(
     strategies.lists(strategies.integers(1, 512), min_size=1, max_size=20),
     strategies.lists(strategies.floats(0.02, 0.99), min_size=1, max_size=3),

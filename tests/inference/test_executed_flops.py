@@ -25,6 +25,8 @@ from tests import tiny
 from tests.counts import pruned_flops, scorer_params
 from tests.tiny import CONFIG, PRUNER, make_batch, make_params, with_pruner_params
 
+pytestmark = pytest.mark.long
+
 TILES, BLOCK, BUCKETS = (2, 4, 8), 20, (4, 8, 12)
 HEAD = flops.pooled_flops(CONFIG, tiny.NUM_CLASSES)
 SIZES = {"sites": PRUNER.sites, "predictor_dim": 8, "head": HEAD}
@@ -73,7 +75,6 @@ def _ran(monkeypatch):
     return counts
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 def test_the_packed_driver_is_counted_as_it_runs(ran, name):
     pruner, params = MODELS[name]

@@ -106,6 +106,7 @@ def test_drivers_choose_as_the_reference(load, driver):
         assert ours.kept_words == theirs.kept_words
 
 
+@pytest.mark.long
 def test_words_are_the_articles_and_no_layer_ran_on_cut_ones(load):
     short, long, empty, _ = load("joint", "packed").choose_all(QUESTIONS, batch_size=2)
     assert [word.text for word in short.words] == ["a", "film", "."] and not short.is_cut

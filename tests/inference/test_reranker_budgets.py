@@ -257,6 +257,7 @@ def test_a_budget_that_is_no_number_is_named(reranker, budget):
         reranker.predict(PAIRS, budget=budget)
 
 
+@pytest.mark.long
 def test_a_model_of_equal_scores_is_not_calibrated(tmp_path):
     directory = save(tmp_path / "model", regression())
     saved = adapler_jax.load_model(directory)

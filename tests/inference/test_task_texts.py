@@ -33,6 +33,7 @@ def test_many_texts_have_one_length_and_the_packed_driver(calibrated, monkeypatc
     assert [labels[text] for text in real] == found.label_E.tolist()
 
 
+@pytest.mark.long
 def test_many_texts_are_measured_as_few_are(calibrated, monkeypatch, tmp_path):
     """The rows of a calibration do not depend on the driver that measured them."""
     found = []

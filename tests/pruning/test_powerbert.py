@@ -134,6 +134,7 @@ def test_a_layer_that_retains_every_slot_is_plain_bert():
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.long
 def test_padding_and_batch_mates_never_matter():
     params = retaining(7, 4, 2, 1)
     run = functools.partial(masked.forward, params, CONFIG, HARD)

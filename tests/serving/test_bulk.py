@@ -110,6 +110,7 @@ def test_text_lines_from_standard_input_give_tsv_on_standard_output(
     assert captured.err == ""
 
 
+@pytest.mark.long
 def test_standard_input_may_be_a_table(tiny_classifier, classifier, monkeypatch, capsys):
     monkeypatch.setattr(
         sys, "stdin", io.TextIOWrapper(io.BytesIO(b'text,n\n"good, ""films""\n",1\n'))
@@ -185,6 +186,7 @@ def test_windows_before_a_bad_line_are_answered(
     assert out.count("tokens per layer") == 6 if explain else len(read_table(out)) == 6
 
 
+@pytest.mark.long
 def test_a_note_counts_the_rows(tiny_classifier, tmp_path):
     notes = []
     for texts in (["good"], ["good", "bad"]):

@@ -101,6 +101,7 @@ def predict(model, source, output, **fields):
     return read(output)
 
 
+@pytest.mark.long
 def test_single_texts_have_a_score(single, tmp_path):
     expected = Regressor.load(single).predict(TEXTS)
     lines = tmp_path / "texts.txt"

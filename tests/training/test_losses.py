@@ -199,6 +199,7 @@ def test_dense_objectives_are_both_the_task():
     assert set(numbers) == {"task", "main", "speedup", "accuracy"}
 
 
+@pytest.mark.long
 def test_gradients_of_both_objectives_are_finite():
     for slope in (5.0, 1e3):
         assert_all_finite(jitted_gradients()(PARAMS, make_batch(), jnp.float32(slope)))

@@ -104,6 +104,7 @@ def test_compress_without_training_keeps_the_method_that_agrees_more(compressed)
     assert [row["budget"] for row in found.rows] == list(found.budgets)
 
 
+@pytest.mark.long
 def test_a_second_call_makes_no_model_again_and_a_lower_speedup_replaces_the_result(
     compressed, given
 ):

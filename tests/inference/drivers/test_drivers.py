@@ -94,6 +94,7 @@ def test_oracle_takes_the_state_behind_the_last_layer_that_ran_on_a_token():
     assert not np.any(trace.exit_hidden_BLD[~batch.valid_BL])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("driver", FAST)
 @pytest.mark.parametrize("name", ["adapler", "keep_all"])
 def test_weights_laid_out_for_speed_give_the_same_answers(name, driver):

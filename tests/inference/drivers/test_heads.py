@@ -59,12 +59,10 @@ def params_of(name):
     return params | {"head": HOTPOT.init(jax.random.key(5), CONFIG, 0)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("driver", "name"),
-    mostly_long(
-        [("bucketed", "adapler"), ("packed", "powerbert"), ("bucketed", "keep_all")],
-        quick=[("bucketed", "adapler")],
-    ),
+    [("bucketed", "adapler"), ("packed", "powerbert"), ("bucketed", "keep_all")],
 )
 def test_layers_that_are_apart_give_every_token_its_state(driver, name):
     """No layer is run for [CLS] alone."""

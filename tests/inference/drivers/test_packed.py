@@ -23,7 +23,7 @@ from tests.inference.drivers.engines import (
 from tests.marks import mostly_long
 
 
-@pytest.mark.parametrize("num_rows", mostly_long([15, 16, 17], quick=[17]))
+@pytest.mark.parametrize("num_rows", mostly_long([15, 16, 17], quick=[15]))
 def test_two_threads_give_the_answers_of_one(num_rows):
     params, batch = (
         params_of("adapler"),
