@@ -109,6 +109,7 @@ def test_exported_files_are_measured_with_the_drivers(without_peers, monkeypatch
     assert "torch is left out" in told and "openvino" not in told
 
 
+@pytest.mark.long
 @pytest.mark.compare
 def test_exported_files_run_in_openvino(without_peers):
     rows = peers.main(EXPORTED.split())
@@ -233,6 +234,7 @@ def test_a_remote_that_is_killed_is_told():
             remote.get("a")
 
 
+@pytest.mark.long
 @pytest.mark.compare
 def test_all_peers_give_the_labels_of_ours(finished_run, capsys):
     absent = {package for name in PACKAGES for package in missing_packages(name)}
@@ -256,6 +258,7 @@ def test_all_peers_give_the_labels_of_ours(finished_run, capsys):
     assert "left out" not in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.compare
 def test_torch_gives_the_labels_of_a_shape_on_random_weights():
     pytest.importorskip("torch", reason="torch is not installed")
@@ -264,6 +267,7 @@ def test_torch_gives_the_labels_of_a_shape_on_random_weights():
     assert all(row["agreement"] == 1.0 for row in rows if row["dtype"] == "float32")
 
 
+@pytest.mark.long
 @pytest.mark.compare
 def test_training_in_torch_takes_turns(capsys):
     pytest.importorskip("torch", reason="torch is not installed")
