@@ -93,7 +93,7 @@ compare: $(VENV)/tests-installed-$(STAMP)
 	$(RUN) -m pytest -rs -m "compare and not long" -n 2 --dist=loadfile $$(grep -rlF mark.compare tests --include='*.py')
 
 # A warning is an error. The notebook runs in small, the pictures are drawn of what it trained, and the commands of README.md
-# and docs/*.md run in small; nothing of it is kept.
+# run in small, as those of docs/*.md do in the long tests; nothing of it is kept.
 docs: $(VENV)/tests-installed-$(STAMP)
 	@echo "installing requirements-docs.txt into $(VENV)"
 	@$(INSTALL) -c $(PINS) -r requirements.txt -r requirements-docs.txt
@@ -103,7 +103,7 @@ docs: $(VENV)/tests-installed-$(STAMP)
 	ADAPLER_DEBUG=1 $(VENV)/bin/jupyter-execute docs/notebooks/quickstart.ipynb --output=$(CURDIR)/runs/notebook-debug.ipynb
 	$(RUN) docs/pictures.py --workdir=runs/notebook-debug --out=runs/pictures-debug --texts=32 --text="A gripping, funny film."
 	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build/html
-	$(RUN) -m pytest -rs -m docs -n 2 --dist=worksteal tests/docs
+	$(RUN) -m pytest -rs -m "docs and not long" -n 2 --dist=worksteal tests/docs
 
 test-all: lint test package quickstart-debug compare test-long docs
 

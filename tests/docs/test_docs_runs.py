@@ -23,6 +23,7 @@ from tests.docs.commands import (
     make_sandbox,
     run,
 )
+from tests.marks import mostly_long
 
 ENCODER = EncoderConfig(
     num_layers=6,
@@ -57,7 +58,9 @@ def _model(tmp_path_factory):
 
 @pytest.mark.docs
 @pytest.mark.parametrize(
-    "path", [path for path in DOCUMENTS if RUNS[path]], ids=lambda path: path.name
+    "path",
+    mostly_long([path for path in DOCUMENTS if RUNS[path]], quick=[README]),
+    ids=lambda path: path.name,
 )
 def test_training_and_evaluation_commands_run_in_small(path, model, tmp_path):
     make_sandbox(tmp_path, model, TEXTS)
