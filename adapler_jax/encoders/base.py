@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adapler_jax.encoders.attention import scaled_dot_product_attention
 from adapler_jax.flops import EncoderFlops
@@ -352,6 +353,15 @@ def scan_layers(step, start, layers, *layer_inputs, last=None):
         state, output = run(state, (layer, *inputs))
         outputs.append(output)
     return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
+
+
+def layers_apart(layers: Params) -> list[Params]:
+    """Return stacked layers as one tree a layer, of NumPy arrays."""
+    stacked = jax.tree.map(np.asarray, layers)
+    num_layers = len(jax.tree.leaves(stacked)[0])
+    return [
+        jax.tree.map(lambda leaf, index=index: leaf[index], stacked) for index in range(num_layers)
+    ]
 
 
 def split_layer_key(key: Array | None, index: Array) -> tuple[Array | None, Array | None]:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax import flops
-from adapler_jax.encoders.base import Encoder
+from adapler_jax.encoders.base import Encoder, layers_apart
 from adapler_jax.encoders.modernbert_config import CONFIG_FORMAT, is_global
 from adapler_jax.nn import ACTIVATIONS, dropout, layer_norm, linear
 from adapler_jax.nn import truncated_normal as normal
@@ -216,10 +216,8 @@ def prepare_inference_params(params: Params, config: EncoderConfig, dtype=jnp.fl
     Layers are apart, kernels are [out, in] and already in `dtype`, as BERT's are. In the last layer
     the query has a kernel of its own.
     """
-    stacked = jax.tree.map(np.asarray, params["layers"])
     D, layers = config.hidden_dim, []
-    for index in range(config.num_layers):
-        layer = jax.tree.map(lambda leaf, index=index: leaf[index], stacked)
+    for index, layer in enumerate(layers_apart(params["layers"])):
         joined = layer["query_key_value"]["kernel"]
         kernels = {name: layer[name]["kernel"] for name in KERNELS}
         if index == config.num_layers - 1:

@@ -204,7 +204,7 @@ def _texts_of(value, where: str, role: str, *, advice: str) -> tuple[str, ...]:
 
 
 def _parsed(text: str) -> Any:
-    """Return the value of a text in JSON, or the text itself where it is none."""
+    """Return the value of a text in JSON; of another text, the text itself."""
     try:
         return json.loads(text)
     except ValueError:
@@ -232,7 +232,7 @@ def choose_tags(splits: Mapping[str, Sentences], own_names: Sequence[str]) -> tu
 
 
 def check_tags(sentences: Sentences, names: Sequence[str]) -> None:
-    """Raise ValueError where a sentence has a tag that is none of the names."""
+    """Raise ValueError where a sentence has a tag that is not among the names."""
     known = set(names)
     for number, tags in enumerate(sentences.tags, start=1):
         if unknown := next((tag for tag in tags if tag not in known), None):
