@@ -9,8 +9,8 @@ its default recipe. It is trained at the values of --dials: layers of the studen
 of the others. `adapler_student` is AdapLeR on a student of the layers in --set=distill.layers,
 every second one unless set. The speedups of a method share a workdir of each seed. Runs missing
 under --runs are trained, so a call can be repeated after a kill. Runs that the JSON contains
-already are not measured again. The baselines `stop words` and `random` need no training: they are
-the fine-tuned model on shortened texts, and their parameter is the FLOPs speedup.
+already are not measured again. The baselines `stop words`, `random` and `cut` need no training:
+they are the fine-tuned model on shortened texts, and their parameter is the FLOPs speedup.
 
 Nothing is chosen here. The record has a row for each seed and value, then means over the seeds, and
 the curve of scores over speedups. `training_s` are the seconds of all phases that a model needs,
@@ -28,7 +28,7 @@ from absl import flags
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries
 from adapler_jax.io.records import print_table
-from adapler_jax.training.baselines import RANDOM, SHORTENING, STOP_WORDS
+from adapler_jax.training.baselines import CUT, RANDOM, SHORTENING, STOP_WORDS
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.phases import is_complete
 from adapler_jax.training.run import check_config, phase_list, run_all
@@ -57,6 +57,7 @@ SECTIONS = {method: method for method in CONFIGS} | dict.fromkeys(
     ("adapler", "adapler_student"), ADAPT
 )
 DENSE = "dense"
+BASELINES = (RANDOM, CUT)  # that have values in --dials
 SHARED_PHASE = "finetune"
 SUMMARY = (
     "test_score",
@@ -83,10 +84,10 @@ def parse_dials(text: str) -> dict[str, tuple[float, ...]]:
             dials[method] = tuple(float(value) for value in values.split(","))
         except ValueError:
             raise ValueError(f"--dials={text}: {part!r}; expected METHOD=NUMBER,NUMBER") from None
-        if method not in (*CONFIGS, RANDOM):
+        if method not in (*CONFIGS, *BASELINES):
             raise ValueError(
                 f"--dials={text}: unknown method {method!r}; there are "
-                f"{', '.join((*CONFIGS, RANDOM))}"
+                f"{', '.join((*CONFIGS, *BASELINES))}"
             )
     return dials
 
@@ -179,7 +180,7 @@ def plan(dials: dict, task: str, seeds: Sequence[int], changes: dict) -> dict[tu
         )
         for seed in seeds
         for method, values in dials.items()
-        if method != RANDOM
+        if method not in BASELINES
         for value in values
     }
 
@@ -237,7 +238,7 @@ def run_baselines(
     Args:
       runs: folder of the workdirs.
       dense_config: of the seed.
-      speedups: FLOPs speedups of random tokens.
+      speedups: FLOPs speedups of the baselines that have a share of the tokens.
       with_times: whether rows have the seconds of training.
       log: receives a sentence for each step.
     """
@@ -295,14 +296,25 @@ def measure(options, changes: dict, *, log: Callable[[str], None]) -> list[dict]
             rows = run_one(method, value, runs, *both, with_times=options.times, log=log)
             record.add(rows, summary=summarize)
     for seed in seeds:
-        missing = [value for value in dials.get(RANDOM, ()) if (seed, RANDOM, value) not in there]
+        wanted = {(name, value) for name in BASELINES for value in dials.get(name, ())}
+        missing = {pair for pair in wanted if (seed, *pair) not in there}
         has_stop_words = any((seed, STOP_WORDS) == key[:2] for key in there)
         if missing or not has_stop_words:
             log(f"seed {seed}: baselines")
-            dense_config = config_of(finetune, options.task, seed, changes)
-            found = run_baselines(runs, dense_config, missing, with_times=options.times, log=log)
-            kept = [row for row in found if row["method"] != STOP_WORDS or not has_stop_words]
-            record.add(kept, summary=summarize)
+            found = run_baselines(
+                runs,
+                config_of(finetune, options.task, seed, changes),
+                sorted({value for _, value in missing}),
+                with_times=options.times,
+                log=log,
+            )
+            new = [
+                row
+                for row in found
+                if (row["method"], row["dial"]) in missing
+                or (row["method"] == STOP_WORDS and not has_stop_words)
+            ]
+            record.add(new, summary=summarize)
     return record.rows
 
 
@@ -338,7 +350,7 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "dials",
         "student=3;powerbert=1.7,3;trbert=1.7,3;adapler=1.7,3;attention=1.7,3;vocabulary=1.7,3;"
-        "random=1.7,3",
+        "random=1.7,3;cut=1.7,3",
         "values of every method: layers of the student, target speedups in FLOPs of the others",
     )
     flags.DEFINE_string("json", None, "file of the rows, which may contain rows of an earlier call")

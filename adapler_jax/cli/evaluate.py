@@ -7,9 +7,9 @@ of single classes, and three test texts with the words highlighted that the fast
 Writes W/evaluation.json, and the scores of each model into its card and its scores.json.
 
 --details shows how operations become seconds, and every class. --baselines adds the dense model on
-shortened texts: without English stop words and punctuation, and without random tokens at the
-speedup of each pruned model. It adds the methods without training at these speedups too. --budgets
-adds calibrated models at other budgets.
+shortened texts: without English stop words and punctuation, and, at the speedup of each pruned
+model, without random tokens or cut to the first ones. It adds the methods without training at these
+speedups too. --budgets adds calibrated models at other budgets.
 --choose_threshold=f1 finds the decision threshold of two classes on validation.
 """
 
@@ -64,7 +64,7 @@ _DETAILS = flags.DEFINE_bool(
 _BASELINES = flags.DEFINE_bool(
     "baselines",
     False,
-    "add the dense model on texts without English stop words, and without random tokens",
+    "add the dense model on texts without stop words, without random tokens, and cut",
     flag_values=FLAGS,
 )
 _BUDGETS = flags.DEFINE_list(

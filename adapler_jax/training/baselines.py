@@ -1,6 +1,6 @@
 """Score what needs no training: the baselines that trained token pruning must beat.
 
-Two of them delete words from the texts before the dense model reads them. Their FLOPs speedup is
+Three of them delete words from the texts before the dense model reads them. Their FLOPs speedup is
 the dense model's operations on whole texts over its operations on shortened texts. The others are
 the methods of `evaluation.training_free`. They see validation texts, without labels.
 """
@@ -15,8 +15,8 @@ import numpy as np
 from adapler_jax import flops
 from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.data.tokenization.shorten import (
+    KeepOrder,
     PieceKinds,
-    RandomOrder,
     piece_kinds,
     share_of_speedup,
     without_stop_words,
@@ -42,7 +42,8 @@ from adapler_jax.training.task_record import TaskData
 from adapler_jax.training.text_tasks import splits_special
 from adapler_jax.types import compute_dtype
 
-STOP_WORDS, RANDOM = "stop words", "random"  # names of baselines in rows
+# Names of baselines in rows. CUT is each text cut to its first tokens.
+STOP_WORDS, RANDOM, CUT = "stop words", "random", "cut"
 
 
 class BaselineRequest(NamedTuple):
@@ -78,22 +79,33 @@ def stop_word_rows(request: BaselineRequest) -> list[dict[str, Any]]:
     return [shortened_row(STOP_WORDS, shortened, request)]
 
 
-def random_rows(request: BaselineRequest) -> list[dict[str, Any]]:
-    """Return a row for each speedup, with random tokens of each text, drawn by the run's seed."""
-    order = RandomOrder(request.texts, request.kinds, seed=request.dense.run.config.seed)
+def shortened_rows(request: BaselineRequest, *, method: str) -> list[dict[str, Any]]:
+    """Return a row for each speedup, with a share of the tokens of each text.
+
+    Args:
+      request: the texts and the speedups.
+      method: CUT keeps the first tokens, RANDOM those that the run's seed draws.
+    """
+    order = KeepOrder(
+        request.texts,
+        request.kinds,
+        seed=request.dense.run.config.seed,
+        is_random=method == RANDOM,
+    )
     dense_E = flops_of_lengths(request, request.texts.lengths)
 
     def speedup_of(share: float) -> float:
+        """Return the FLOPs speedup of texts with a share of their tokens."""
         return flops.speedup(dense_E, flops_of_lengths(request, order.lengths(share)))
 
     rows = []
     for name, target in request.speedups.items():
         share = share_of_speedup(speedup_of, target)
         if share is None:
-            request.log(f"{RANDOM}: no share of tokens gives {target:.2f}x of {name}; left out")
+            request.log(f"{method}: no share of tokens gives {target:.2f}x of {name}; left out")
             continue
-        request.log(f"{RANDOM}: keeps {100 * share:.0f}% of the tokens for {target:.2f}x")
-        row = shortened_row(RANDOM, order.keep(share), request)
+        request.log(f"{method}: keeps {100 * share:.0f}% of the tokens for {target:.2f}x")
+        row = shortened_row(method, order.keep(share), request)
         rows.append(row | {"matches": name, "target_speedup": target})
     return rows
 
@@ -142,7 +154,11 @@ def _training_free_row(
 
 
 Baseline = Callable[[BaselineRequest], list[dict[str, Any]]]
-SHORTENING: tuple[Baseline, ...] = (stop_word_rows, random_rows)
+SHORTENING: tuple[Baseline, ...] = (
+    stop_word_rows,
+    functools.partial(shortened_rows, method=RANDOM),
+    functools.partial(shortened_rows, method=CUT),
+)
 BASELINES: tuple[Baseline, ...] = (*SHORTENING, training_free_rows)
 
 

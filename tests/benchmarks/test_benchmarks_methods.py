@@ -8,6 +8,7 @@ from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
 from benchmarks import methods
 from benchmarks.methods import (
+    BASELINES,
     CONFIGS,
     config_of,
     dial_fields,
@@ -138,7 +139,8 @@ def _evaluated(monkeypatch):
             row | {"method": "dense", "flops_speedup": 1.0},
             row | {"method": "stop words", "flops_speedup": 1.6182},
             *(
-                row | {"method": "random", "flops_speedup": 1.001 * value, "target_speedup": value}
+                row | {"method": name, "flops_speedup": 1.001 * value, "target_speedup": value}
+                for name in BASELINES
                 for value in speedups.values()
             ),
         ]
@@ -168,9 +170,9 @@ def test_baselines_are_rows_of_every_seed_with_their_speedup(evaluated, tmp_path
     assert evaluated[0] == ("seed0-dense", {"1.7x": 1.7, "3x": 3.0}, SHORTENING, "dense")
     assert methods.measure(options, {"model": "m"}, log=lambda line: None) == rows
     assert len(evaluated) == 2
-    options.dials = "random=1.7,2,3"
+    options.dials = "random=1.7,2,3;cut=3"
     more = methods.measure(options, {"model": "m"}, log=lambda line: None)[len(rows) :]
-    assert [(row["method"], row["dial"]) for row in more] == 2 * [("random", 2.0)]
+    assert [(row["method"], row["dial"]) for row in more] == 2 * [("random", 2.0), ("cut", 3.0)]
     summary = json.loads((tmp_path / "methods.json").read_text())["summary"]
     found = [(row["method"], row["dial"], row["num_seeds"]) for row in summary]
     assert found[:2] == [("dense", None, 2), ("stop words", 1.62, 2)]

@@ -10,7 +10,7 @@ from adapler_jax.evaluation.score_tables import print_rows, score_rows, shows_ma
 from adapler_jax.evaluation.training_free import TRAINING_FREE
 from adapler_jax.heads import CLASSIFICATION, SPAN, regression
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.training.baselines import BASELINES, check_baselines, shortened_row
+from adapler_jax.training.baselines import BASELINES, CUT, RANDOM, check_baselines, shortened_row
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.task_record import TaskData
 from tests.training.runs import silent
@@ -80,17 +80,18 @@ def test_speedups_of_single_texts_are_around_the_speedup_of_all(rows):
 
 
 @pytest.mark.long
-def test_random_tokens_are_dropped_to_the_speedup_of_each_model(rows, notes):
+@pytest.mark.parametrize("method", [RANDOM, CUT])
+def test_texts_are_shortened_to_the_speedup_of_each_model(rows, notes, method):
     pruned = {row["method"]: row["flops_speedup"] for row in rows[1:3]} | {"far": 1.5}
     # A model that is slower than the dense one has no share of tokens.
     pruned = {name: speedup for name, speedup in pruned.items() if speedup > 0.99}
-    found = {row["matches"]: row for row in rows if row["method"] == "random"}
+    found = {row["matches"]: row for row in rows if row["method"] == method}
     assert found.keys() == pruned.keys()
     for name, speedup in pruned.items():
         assert found[name]["flops_speedup"] == pytest.approx(speedup, rel=0.01)
         assert found[name]["target_speedup"] == speedup and found[name]["is_baseline"]
         assert not any(key.startswith("wall_") for key in found[name])
-    told = "random: no share of tokens gives 90.00x of out of reach; left out"
+    told = f"{method}: no share of tokens gives 90.00x of out of reach; left out"
     assert told in notes
 
 

@@ -127,15 +127,22 @@ def keep_tokens(tokenized: Tokenized, keep_T: np.ndarray, kinds: PieceKinds) -> 
     )
 
 
-class RandomOrder:
-    """A fixed random order of the tokens of each text, from which any share can be kept.
+class KeepOrder:
+    """An order of the tokens of each text, from which any share can be kept: the first ones.
 
     A larger share keeps all tokens of a smaller one. A fraction of a token is rounded up in some
     texts and down in others. Short texts then have the share on average too.
     """
 
-    def __init__(self, tokenized: Tokenized, kinds: PieceKinds, *, seed: int):
-        """Draw the order."""
+    def __init__(self, tokenized: Tokenized, kinds: PieceKinds, *, seed: int, is_random: bool):
+        """Order the tokens.
+
+        Args:
+          tokenized: rows of texts.
+          kinds: of the vocabulary.
+          seed: of all draws.
+          is_random: the order is drawn; else it is the order of the text.
+        """
         generator = np.random.default_rng(seed)
         ids = tokenized.tokens.values
         self._tokenized, self._kinds = tokenized, kinds
@@ -148,7 +155,8 @@ class RandomOrder:
         self._row_U = np.zeros(len(self._num_U), np.int64)
         self._row_U[self._text_T] = row_T
         # Special tokens come last in their text, so that ranks below the count are tokens of it.
-        order_T = np.lexsort((generator.random(len(ids)), is_special_T, self._text_T))
+        place_T = generator.random(len(ids)) if is_random else np.arange(len(ids))
+        order_T = np.lexsort((place_T, is_special_T, self._text_T))
         starts_U = offsets_of(np.bincount(self._text_T))[:-1]
         self._rank_T = np.empty(len(ids), np.int64)
         self._rank_T[order_T] = np.arange(len(ids)) - starts_U[self._text_T[order_T]]

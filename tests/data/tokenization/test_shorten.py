@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from adapler_jax.data.batching.ragged import ragged
 from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.data.tokenization.shorten import (
-    RandomOrder,
+    KeepOrder,
     keep_tokens,
     piece_kinds,
     share_of_speedup,
@@ -112,7 +112,7 @@ def random_rows(lengths, seed=0):
 
 def test_random_tokens_are_a_subsequence_drawn_by_the_seed():
     whole = random_rows([9, 30, 1, 0])
-    order = RandomOrder(whole, KINDS, seed=3)
+    order = KeepOrder(whole, KINDS, seed=3, is_random=True)
     half = order.keep(0.5)
     for row in range(4):
         kept, remaining = half.tokens[row].tolist(), iter(whole.tokens[row].tolist())
@@ -121,9 +121,9 @@ def test_random_tokens_are_a_subsequence_drawn_by_the_seed():
     assert half.lengths.tolist()[2:] == [3, 2]  # one token stays of a text that has one
     np.testing.assert_array_equal(half.example_ids, whole.example_ids)
     np.testing.assert_array_equal(half.tokens.offsets, half.segments.offsets)
-    again = RandomOrder(whole, KINDS, seed=3).keep(0.5)
+    again = KeepOrder(whole, KINDS, seed=3, is_random=True).keep(0.5)
     assert_same_rows(again, half)
-    other = RandomOrder(whole, KINDS, seed=4).keep(0.5)
+    other = KeepOrder(whole, KINDS, seed=4, is_random=True).keep(0.5)
     assert other.tokens.values.tolist() != half.tokens.values.tolist()
 
 
@@ -133,7 +133,7 @@ def test_random_tokens_are_a_subsequence_drawn_by_the_seed():
     st.floats(0.0, 1.0),
 )
 def test_a_larger_share_keeps_more_of_each_text_and_lengths_foretell_it(lengths, share, other):
-    order = RandomOrder(random_rows(lengths), KINDS, seed=1)
+    order = KeepOrder(random_rows(lengths), KINDS, seed=1, is_random=True)
     small, large = sorted((share, other))
     np.testing.assert_array_equal(order.lengths(small), order.keep(small).lengths)
     assert np.all(order.lengths(small) <= order.lengths(large))
@@ -141,13 +141,29 @@ def test_a_larger_share_keeps_more_of_each_text_and_lengths_foretell_it(lengths,
     assert order.keep(1.0).lengths.tolist() == [2 + size for size in lengths]
 
 
+def test_a_cut_text_is_its_first_tokens_and_each_text_of_a_pair_is_cut():
+    pairs = rows_of(["film good is a", "film"], ["good the not is", ""])
+    half = KeepOrder(pairs, KINDS, seed=0, is_random=False).keep(0.5)
+    expected = ["[CLS] film good [SEP] good the [SEP]", "[CLS] film [SEP] [SEP]"]
+    assert shown(half) == expected
+    whole = random_rows([9, 30, 1, 0])
+    order = KeepOrder(whole, KINDS, seed=3, is_random=False)
+    for share in (0.2, 0.5, 0.9):
+        cut = order.keep(share)
+        assert cut.lengths.tolist() == order.lengths(share).tolist()
+        for row in range(4):
+            kept = cut.tokens[row].tolist()
+            assert kept[:-1] == whole.tokens[row].tolist()[: len(kept) - 1]
+            assert kept[-1] == CORE.token_to_id("[SEP]")
+
+
 def test_the_share_of_tokens_keeps_its_mean_in_short_texts():
-    order = RandomOrder(random_rows([3] * 400), KINDS, seed=0)
+    order = KeepOrder(random_rows([3] * 400), KINDS, seed=0, is_random=True)
     assert order.counts(0.5).sum() / 1200 == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_share_is_found_for_a_speedup_within_one_percent():
-    order = RandomOrder(random_rows([20] * 50), KINDS, seed=0)
+    order = KeepOrder(random_rows([20] * 50), KINDS, seed=0, is_random=True)
 
     def speedup_of(share):
         return 22 * 50 / order.lengths(share).sum()
