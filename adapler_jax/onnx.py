@@ -1,4 +1,4 @@
-"""Classify, tag or score texts, rank documents, or make vectors with an ONNX file, without JAX.
+"""Classify, tag, score or read texts, rank documents, or make vectors by ONNX files, without JAX.
 
     adapler export --model=runs/fast/model --format=onnx
 
@@ -30,6 +30,7 @@ from adapler_jax.export.onnx.engines import (
     other_class,
     run_rows,
 )
+from adapler_jax.export.onnx.readers import QuestionAnswerer
 from adapler_jax.export.onnx.scorers import Regressor, Reranker
 from adapler_jax.export.onnx.taggers import TokenClassifier
 from adapler_jax.inference.label_sets import Threshold, make_label_prediction, with_thresholds
@@ -43,6 +44,7 @@ __all__ = [
     "Classifier",
     "Embedder",
     "MultiLabelClassifier",
+    "QuestionAnswerer",
     "Regressor",
     "Reranker",
     "TokenClassifier",

@@ -10,7 +10,7 @@ import numpy as np
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.inference.multiple_choice import ChoicePrediction
 from adapler_jax.inference.prediction import MultiLabelPrediction, Prediction, TextPrediction
-from adapler_jax.inference.question_answerer import QAPrediction
+from adapler_jax.inference.text_reader import QAPrediction
 from adapler_jax.inference.words import Word
 from adapler_jax.io.messages import one_line
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from adapler_jax.inference.multiple_choice import ChoicePrediction
 from adapler_jax.inference.prediction import MultiLabelPrediction, Prediction
-from adapler_jax.inference.question_answerer import QAPrediction
+from adapler_jax.inference.text_reader import QAPrediction
 from adapler_jax.inference.words import last_kept_words
 from adapler_jax.io.messages import one_line
 from adapler_jax.metrics.classification import decide

@@ -14,9 +14,10 @@ from adapler_jax.inference.long_texts import TRUNCATE, check_no_windows
 from adapler_jax.inference.multi_label import MultiLabelClassifier
 from adapler_jax.inference.multiple_choice import MultipleChoice
 from adapler_jax.inference.number_models import activate
-from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
+from adapler_jax.inference.question_answerer import QuestionAnswerer
 from adapler_jax.inference.reranker import Regressor
 from adapler_jax.inference.speedups import Budget
+from adapler_jax.inference.text_reader import QAPrediction
 from adapler_jax.inference.token_classifier import TokenClassifier
 from adapler_jax.serving.highlight import (
     highlight_answers,

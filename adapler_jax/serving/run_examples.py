@@ -8,7 +8,8 @@ import numpy as np
 from adapler_jax.data.classification.examples import take_examples
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.qa.splits import SpanSplit
-from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
+from adapler_jax.inference.question_answerer import QuestionAnswerer
+from adapler_jax.inference.text_reader import QAPrediction
 from adapler_jax.training.finished import fastest_model, finished_phases, load_options, read_run
 from adapler_jax.training.loaded_run import EVAL_SPLITS
 from adapler_jax.training.task_data import load_questions

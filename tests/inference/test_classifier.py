@@ -13,7 +13,7 @@ from adapler_jax.inference.explanation import Explanation
 from adapler_jax.inference.loading import threshold_of
 from adapler_jax.inference.multiple_choice import ChoicePrediction
 from adapler_jax.inference.prediction import Prediction
-from adapler_jax.inference.question_answerer import QAPrediction
+from adapler_jax.inference.text_reader import QAPrediction
 from adapler_jax.inference.words import Word, encode_words
 from adapler_jax.pruning import make_pruner
 from adapler_jax.types import EncoderConfig

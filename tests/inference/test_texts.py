@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adapler_jax.inference.multiple_choice import as_choice
-from adapler_jax.inference.question_answerer import as_question
+from adapler_jax.inference.text_reader import as_question
 from adapler_jax.inference.texts import split_pairs
 
 TEXTS = ["a film", "", "日本"]

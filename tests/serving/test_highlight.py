@@ -6,7 +6,7 @@ import pytest
 
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.inference.prediction import Prediction
-from adapler_jax.inference.question_answerer import QAPrediction
+from adapler_jax.inference.text_reader import QAPrediction
 from adapler_jax.inference.words import Word, last_kept_words
 from adapler_jax.io.messages import one_line
 from adapler_jax.serving.highlight import (

@@ -32,6 +32,7 @@ from adapler_jax.export.onnx.settings import (
     BUDGET,
     KEPT,
     MASK,
+    READING,
     SEGMENTS,
     SETTINGS,
     TOKENS,
@@ -48,6 +49,7 @@ from adapler_jax.inference.calibration import Calibration, read_calibration
 from adapler_jax.inference.label_sets import saved_thresholds
 from adapler_jax.inference.loading import threshold_of
 from adapler_jax.inference.model_kind import max_length_of
+from adapler_jax.inference.text_reader import INFERENCE_FIELDS
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.pruning.base import check_supported, for_first_token
 from adapler_jax.types import (
@@ -179,6 +181,7 @@ def _settings(saved: Saved, calibration: Calibration | None) -> dict[str, Any]:
         "class_names": list(saved.class_names),
         "activation": dict(saved.head.factory_kwargs).get("activation"),
         "gives_tags": saved.head is TOKEN_CLASSIFICATION,
+        READING: _reading(saved),
         "dim": num_logits(saved) if saved.head.name == "embedding" else None,
         PROMPTS: saved.extra.get(PROMPTS, {}),
         DEFAULT_PROMPT: saved.extra.get(DEFAULT_PROMPT),
@@ -192,6 +195,17 @@ def _settings(saved: Saved, calibration: Calibration | None) -> dict[str, Any]:
         "budgets": [] if calibration is None else list(calibration.budgets),
         "speedups": [row["flops_speedup"] for row in rows],
         "digests": file_digests(saved.directory),
+    }
+
+
+def _reading(saved: Saved) -> dict[str, Any] | None:
+    """Return the limits and the threshold of answers, of a model that was trained with them."""
+    limits = saved.extra.get("qa", {})
+    if saved.head.name != "span" or not all(name in limits for name in INFERENCE_FIELDS):
+        return None
+    return {
+        "limits": {name: limits[name] for name in INFERENCE_FIELDS},
+        "no_answer_threshold": saved.extra.get("no_answer_threshold"),
     }
 
 

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, read_tokenizer
 from adapler_jax.export.onnx.settings import (
     BUDGET,
+    END_LOGITS,
     EXPORT_COMMAND,
     KEPT,
     LOGITS,
@@ -19,8 +20,10 @@ from adapler_jax.export.onnx.settings import (
     ONNX,
     OPENVINO,
     OPENVINO_FILE,
+    READING,
     SEGMENTS,
     SETTINGS,
+    START_LOGITS,
     TOKENS,
     file_digests,
 )
@@ -43,7 +46,14 @@ class Engine(Protocol):
     facts: dict[str, str]
 
     def run(self, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits and layers of each token."""
+        """Return logits and layers of each token; [B, L, 2] are logits of answers' ends."""
+
+
+def _outputs(found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits and layers of each token, of a file's outputs by their names."""
+    if LOGITS in found:
+        return found[LOGITS], found[KEPT]
+    return np.stack([found[START_LOGITS], found[END_LOGITS]], axis=-1), found[KEPT]
 
 
 class _OnnxRuntime:
@@ -64,14 +74,14 @@ class _OnnxRuntime:
             str(path), options, providers=["CPUExecutionProvider"]
         )
         self.inputs = {found.name for found in self._session.get_inputs()}
+        self._outputs = [found.name for found in self._session.get_outputs()]
         optional = {found.name for found in self._session.get_overridable_initializers()}
         self.takes_budgets = BUDGET in optional
         self.facts = self._session.get_modelmeta().custom_metadata_map
 
     def run(self, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return logits and layers of each token."""
-        logits_BC, kept_BL = self._session.run([LOGITS, KEPT], feeds)
-        return logits_BC, kept_BL
+        return _outputs(dict(zip(self._outputs, self._session.run(self._outputs, feeds))))
 
 
 class _OpenVino:
@@ -94,7 +104,8 @@ class _OpenVino:
     def run(self, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return logits and layers of each token."""
         found = self._model.infer_new_request(feeds)  # one request serves one thread
-        return found[LOGITS], found[KEPT]
+        names = {name: value for key, value in found.items() for name in key.names}
+        return _outputs(names)
 
 
 class _Kind(NamedTuple):
@@ -207,6 +218,8 @@ def other_class(settings: Mapping[str, Any]) -> str:
     """
     if settings.get("gives_tags"):
         return "load it with TokenClassifier"
+    if settings.get(READING) is not None:
+        return "load it with QuestionAnswerer"
     if settings.get("thresholds") is not None:
         return "load it with MultiLabelClassifier"
     if settings.get("activation") is not None:

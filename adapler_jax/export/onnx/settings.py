@@ -7,6 +7,7 @@ TOKENS, MASK, SEGMENTS = "input_ids", "attention_mask", "token_type_ids"
 BUDGET = "budget"  # an optional input
 LOGITS, START_LOGITS, END_LOGITS, KEPT = "logits", "start_logits", "end_logits", "kept"
 SETTINGS = "adapler_jax"  # fact: JSON of what is needed to classify texts
+READING = "reading"  # in it: limits of windows and answers, of a model that answers questions
 MODEL_FILE = "model.onnx"
 STANDARD_FILE = "model_standard.onnx"  # without operators that only ONNX Runtime has
 OPENVINO_FILE = "openvino_model.xml"
