@@ -100,7 +100,7 @@ FEW_TASKS = {"Rotten Tomatoes": "rotten_tomatoes", "MRPC": "mrpc"}
 # Of methods that were measured later.
 FEW_RECORDS = {
     ("attention received", task): f"attention-values-{task}" for task in FEW_TASKS.values()
-}
+} | {("cut to the first tokens", "rotten_tomatoes"): "cut-rotten_tomatoes"}
 FEW_TEXTS = {
     "dense": "dense",
     "attention received": "attention",
@@ -111,6 +111,7 @@ FEW_TEXTS = {
     "AdapLeR": "adapler",
     "student of 3 layers": "student",
     "random tokens": "random",
+    "cut to the first tokens": "cut",
     "without stop words": "stop words",
 }
 
