@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.encoders.base import ConfigFormat
+from adapler_jax.encoders.local_attention import LocalLayers
 from adapler_jax.io.messages import shown
 from adapler_jax.nn import ACTIVATIONS
 from adapler_jax.types import Array, EncoderConfig
@@ -66,10 +67,11 @@ def is_global(config: EncoderConfig, index: Array) -> Array:
     return jnp.asarray(is_global_N)[index]
 
 
-def local_layers(config: EncoderConfig) -> tuple[int, ...]:
-    """Return the layers with a local window."""
-    layers = range(config.num_layers)
-    return tuple(layer for layer in layers if layer not in config.family_options.global_layers)
+def local_layers(config: EncoderConfig) -> LocalLayers | None:
+    """Return the layers with a local window, None if there is none."""
+    options, layers = config.family_options, range(config.num_layers)
+    found = tuple(layer for layer in layers if layer not in options.global_layers)
+    return LocalLayers(found, options.window) if found else None
 
 
 def find_problems(raw: dict[str, Any]) -> list[str]:
