@@ -1,7 +1,8 @@
 """Read ModernBERT's config.json, of both published forms, and write it.
 
 Newer files have `layer_types` and `rope_parameters`. Older ones have `global_attn_every_n_layers`,
-`global_rope_theta` and `local_rope_theta`.
+`global_rope_theta` and `local_rope_theta`. There a local theta of null is the global one, as in the
+releases of transformers that read such files.
 """
 
 from typing import Any, NamedTuple
@@ -155,6 +156,8 @@ def _rope_problems(merged: dict[str, Any]) -> list[str]:
         keys = ("global_rope_theta", "local_rope_theta")
         if all(key not in merged for key in keys):
             return [f"rope_parameters is missing, and so are {' and '.join(keys)} of older files"]
+        if merged.get("local_rope_theta", 0) is None:
+            keys = keys[:1]
         return [
             f"{key} is {shown(merged[key])}, expected a positive number"
             if key in merged
@@ -191,7 +194,8 @@ def read_fields(raw: dict[str, Any]) -> EncoderConfig:
         layers = tuple(layer for layer in range(num_layers) if kinds[layer] == GLOBAL)
     rope = merged["rope_parameters"]
     if rope is None:
-        thetas = merged["global_rope_theta"], merged["local_rope_theta"]
+        global_theta, local_theta = merged["global_rope_theta"], merged["local_rope_theta"]
+        thetas = global_theta, global_theta if local_theta is None else local_theta
     else:
         thetas = rope[GLOBAL]["rope_theta"], rope[LOCAL]["rope_theta"]
     options = ModernBertOptions(

@@ -33,6 +33,12 @@ def test_both_forms_of_a_config_are_one_encoder():
     assert found.family_options.global_layers == (0, 2, 3)
 
 
+def test_a_local_theta_of_null_is_the_global_one():
+    config = encoder_config(old_form(RAW) | {"local_rope_theta": None}, "config.json")
+    options = config.family_options
+    assert options.local_theta == options.global_theta == 160000.0
+
+
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
@@ -44,8 +50,8 @@ def test_both_forms_of_a_config_are_one_encoder():
         ({"rope_parameters": None}, "rope_parameters is missing, and so are global_rope_theta"),
         ({"rope_parameters": None, "global_rope_theta": 1e4}, "local_rope_theta is missing"),
         (
-            {"rope_parameters": None, "global_rope_theta": 1e4, "local_rope_theta": None},
-            "local_rope_theta is None, expected a positive number",
+            {"rope_parameters": None, "global_rope_theta": None, "local_rope_theta": None},
+            "global_rope_theta is None, expected a positive number",
         ),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}}, "lacks sliding_attention"),
         (
