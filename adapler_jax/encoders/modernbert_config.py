@@ -156,13 +156,12 @@ def _rope_problems(merged: dict[str, Any]) -> list[str]:
         keys = ("global_rope_theta", "local_rope_theta")
         if all(key not in merged for key in keys):
             return [f"rope_parameters is missing, and so are {' and '.join(keys)} of older files"]
-        if merged.get("local_rope_theta", 0) is None:
-            keys = keys[:1]
+        has_null = "local_rope_theta" in merged and merged["local_rope_theta"] is None
         return [
             f"{key} is {shown(merged[key])}, expected a positive number"
             if key in merged
             else f"{key} is missing"
-            for key in keys
+            for key in (keys[:1] if has_null else keys)
             if not _is_theta(merged.get(key))
         ]
     problems = []
