@@ -7,6 +7,7 @@ every token, so that a family may have rotary positions and layers of different 
 `layers` have a leading layer axis.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -52,6 +53,13 @@ class LocalLayersFn(Protocol):
 
     def __call__(self, config: EncoderConfig, /) -> LocalLayers | None:
         """Return the layers and their window of original positions."""
+
+
+class OptionsOfLayersFn(Protocol):
+    """Return the constants of a family, `family_options`, for some of an encoder's layers."""
+
+    def __call__(self, config: EncoderConfig, layers: tuple[int, ...], /) -> Any:
+        """Return the record; `layers` are the kept ones."""
 
 
 class QkvFn(Protocol):
@@ -176,6 +184,7 @@ class Encoder(NamedTuple):
     tensor_rules: tuple[Rule, ...]  # Hugging Face tensor names of every leaf
     local_layers: LocalLayersFn | None = None  # None: every token attends to every other
     final: FinalFn | None = None  # None: heads see the last layer's states
+    options_of_layers: OptionsOfLayersFn | None = None  # None: layers are equal
     needs_positions: bool = False  # in the layers, by `qkv` or `local_layers`
     qkv_part: QkvPartFn | None = None  # None: taken from `qkv`
     # Names of the layer between [CLS] and the classifier; None: BERT's pooler
@@ -216,6 +225,16 @@ def embed_batch(
     return encoder.embed(
         params["embeddings"], config, token_BL, segment_BL, slot_positions(length), key=key
     )
+
+
+def config_of_layers(
+    encoder: Encoder, config: EncoderConfig, layers: tuple[int, ...]
+) -> EncoderConfig:
+    """Return the config of an encoder that has some of the layers, in order."""
+    options = config.family_options
+    if encoder.options_of_layers is not None:
+        options = encoder.options_of_layers(config, layers)
+    return dataclasses.replace(config, num_layers=len(layers), family_options=options)
 
 
 def local_layers(encoder: Encoder, config: EncoderConfig) -> LocalLayers | None:

@@ -24,7 +24,12 @@ import numpy as np
 
 from adapler_jax import flops
 from adapler_jax.encoders.base import Encoder, layers_apart
-from adapler_jax.encoders.modernbert_config import CONFIG_FORMAT, is_global, local_layers
+from adapler_jax.encoders.modernbert_config import (
+    CONFIG_FORMAT,
+    is_global,
+    local_layers,
+    options_of_layers,
+)
 from adapler_jax.nn import ACTIVATIONS, dropout, layer_norm, linear
 from adapler_jax.nn import truncated_normal as normal
 from adapler_jax.types import Array, EncoderConfig, Params, Rule
@@ -295,6 +300,7 @@ MODERNBERT = Encoder(
     ),
     tensor_rules=TENSOR_RULES,
     local_layers=local_layers,
+    options_of_layers=options_of_layers,
     final=final,
     needs_positions=True,
     qkv_part=qkv_part,

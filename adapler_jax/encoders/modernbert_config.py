@@ -75,6 +75,14 @@ def local_layers(config: EncoderConfig) -> LocalLayers | None:
     return LocalLayers(found, options.window) if found else None
 
 
+def options_of_layers(config: EncoderConfig, layers: tuple[int, ...]) -> ModernBertOptions:
+    """Return the constants for some of the layers, which stay global or local."""
+    options = config.family_options
+    is_kept_global = [layer in options.global_layers for layer in layers]
+    found = tuple(index for index, is_global in enumerate(is_kept_global) if is_global)
+    return options._replace(global_layers=found)
+
+
 def find_problems(raw: dict[str, Any]) -> list[str]:
     """Return everything in config.json that the encoder cannot compute; one line each."""
     merged = {**DEFAULTS, **SHARES, **dict.fromkeys(NO_BIASES, False), **raw}

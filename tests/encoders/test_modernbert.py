@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from adapler_jax import flops, model_flops
-from adapler_jax.encoders.base import layer_bias
+from adapler_jax.encoders.base import config_of_layers, layer_bias
+from adapler_jax.encoders.bert import BERT
 from adapler_jax.encoders.local_attention import LocalLayers
 from adapler_jax.encoders.modernbert import MODERNBERT, frequencies
 from adapler_jax.encoders.modernbert_config import local_layers
@@ -18,6 +19,7 @@ from adapler_jax.inference.engine import prepare_inference_params
 from adapler_jax.pruning import attention
 from adapler_jax.types import Batch
 from adapler_jax.weights.config import config_json, encoder_config
+from tests import tiny
 from tests.encoders.made_modernbert import CONFIG, RAW, ROPE, old_form, random_params
 
 
@@ -158,6 +160,15 @@ def test_long_texts_have_pairs_of_near_tokens_alone_in_local_layers():
     by_layer = [model_flops.layer_flops(CONFIG, long, layer=layer) for layer in range(4)]
     assert dense == model_flops.embedding_flops(CONFIG, long) + sum(by_layer)
     assert by_layer[0] == by_layer[3] > by_layer[1] == by_layer[2]
+
+
+def test_some_layers_stay_global_or_local():
+    found = config_of_layers(MODERNBERT, CONFIG, (0, 2, 3))
+    assert (found.num_layers, found.family_options.global_layers) == (3, (0, 2))
+    assert local_layers(found).layers == (1,)
+    assert config_of_layers(BERT, tiny.CONFIG, (1, 3)).num_layers == 2
+    none = config_of_layers(MODERNBERT, CONFIG, (0, 3))
+    assert local_layers(none) is None and none.family_options.global_layers == (0, 1)
 
 
 @pytest.mark.long

@@ -182,7 +182,7 @@ def _settings(saved: Saved, calibration: Calibration | None) -> dict[str, Any]:
     """Return what `adapler_jax.onnx` needs to run a model; JSON values."""
     rows = () if calibration is None else calibration.rows
     thresholds = None
-    if saved.head is MULTI_LABEL:
+    if saved.head.name == MULTI_LABEL.name:
         thresholds = saved_thresholds(saved.extra, saved.class_names, where=saved.directory)
     return {
         "class_names": list(saved.class_names),
