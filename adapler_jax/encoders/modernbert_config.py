@@ -50,6 +50,7 @@ ARCHITECTURES = {  # classes of transformers for the heads; the encoder's for ot
     name: "ModernBertForSequenceClassification"
     for name in ("classification", "multi_label", "regression")
 }
+ARCHITECTURES["token_classification"] = "ModernBertForTokenClassification"
 
 
 class ModernBertOptions(NamedTuple):

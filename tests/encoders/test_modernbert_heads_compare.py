@@ -22,6 +22,7 @@ from adapler_jax.weights.embedders import load_embedder  # noqa: E402
 from adapler_jax.weights.pretrained import load_pretrained  # noqa: E402
 from adapler_jax.weights.save import load_model, save_model  # noqa: E402
 from adapler_jax.weights.score_heads import head_of_checkpoint  # noqa: E402
+from adapler_jax.weights.token_classifiers import load_token_classifier  # noqa: E402
 from tests.data.conftest import build_tokenizer  # noqa: E402
 from tests.encoders.made_modernbert import torch_model  # noqa: E402
 from tests.encoders.test_modernbert_compare import make_batch, torch_results  # noqa: E402
@@ -131,3 +132,47 @@ def test_vectors_are_those_of_sentence_transformers(pooling, has_dense, tmp_path
     )
     again = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
     np.testing.assert_allclose(again.encode(TEXTS), expected_BI, atol=1e-6)
+
+
+def test_tags_are_those_of_transformers(tmp_path):
+    names = {0: "O", 1: "B-PER", 2: "I-PER"}
+    kind = "ModernBertForTokenClassification"
+    model, tokenizer = given_folder(tmp_path / "theirs", kind, id2label=names)
+    saved = load_token_classifier(tmp_path / "theirs")
+    folder = save_model(
+        tmp_path / "ours",
+        saved.params,
+        saved.config,
+        head=saved.head,
+        class_names=saved.class_names,
+        max_length=64,
+        tokenizer=tmp_path / "theirs",
+    )
+    batch = make_batch((30, 1, 12))
+    batch = batch.replace(token_BL=batch.token_BL % len(tokenizer))
+    expected_BLC = torch_logits(model, batch)
+    params = prepare_inference_params(saved.params, saved.config)
+    engine = make_engine(
+        saved.config, keep_all(), driver="bucketed", head=saved.head, buckets=(32,)
+    )
+    found_BLC, _ = engine(params, batch)
+    is_text_BL1 = batch.valid_BL[..., None]
+    expected_BLC = np.where(is_text_BL1, expected_BLC, 0.0)
+    np.testing.assert_allclose(found_BLC, expected_BLC, atol=1e-5, rtol=0)
+    read, report = transformers.AutoModelForTokenClassification.from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert not any(report.values()), report
+    again_BLC = np.where(is_text_BL1, torch_logits(read.eval(), batch), 0.0)
+    np.testing.assert_allclose(again_BLC, expected_BLC, atol=1e-6)
+    assert load_model(folder).params["head"].keys() == {"pooler", "pooler_norm", "classifier"}
+
+
+def torch_logits(model, batch):
+    """Logits of transformers."""
+    with torch.no_grad():
+        inputs = {
+            "input_ids": torch.tensor(batch.token_BL, dtype=torch.long),
+            "attention_mask": torch.tensor(batch.valid_BL, dtype=torch.long),
+        }
+        return model(**inputs).logits.numpy()

@@ -12,7 +12,14 @@ from adapler_jax.export.onnx import modernbert
 from adapler_jax.export.onnx.build import build_model
 from adapler_jax.export.onnx.layers import Layer
 from adapler_jax.export.onnx.ranges import NUM_TEXTS, SEED, state_ranges
-from adapler_jax.heads import CLASSIFICATION, with_pooling
+from adapler_jax.heads import (
+    CLASSIFICATION,
+    MULTI_LABEL,
+    SPAN,
+    TOKEN_CLASSIFICATION,
+    embedding,
+    with_pooling,
+)
 from adapler_jax.inference.engine import make_engine, prepare_inference_params
 from adapler_jax.nn import layer_norm
 from adapler_jax.pruning import make_pruner, pruner_of_saved
@@ -32,12 +39,19 @@ from tests.marks import mostly_long
 
 LENGTHS = (16, 9, 1, 2, 14)
 LEAVES = LEAVES | {"adapler": {"threshold_N": [0.8] * CONFIG.num_layers}}
+HEADS = {
+    "tags": (TOKEN_CLASSIFICATION, None),
+    "answers": (SPAN, None),
+    "vectors": (embedding(pooling="mean", normalizes=False), None),
+    "labels": (MULTI_LABEL, "mean"),
+}
 CASES = ("method", "pooling", "uses_contrib")
 
 
-def save_modernbert(directory, method, pooling="cls"):
+def save_modernbert(directory, method, pooling="cls", *, head=CLASSIFICATION, **options):
     """Save a random ModernBERT whose method drops tokens in every layer."""
-    head, pruner = with_pooling(CLASSIFICATION, pooling), make_pruner(method, CONFIG)
+    pruner = make_pruner(method, CONFIG)
+    head = with_pooling(head, pooling) if pooling else head
     params = random_params(CONFIG, head, pruner=pruner)
     leaves = {name: jnp.array(values) for name, values in LEAVES.get(method, {}).items()}
     if method == "vocabulary":
@@ -45,7 +59,7 @@ def save_modernbert(directory, method, pooling="cls"):
     params["pruner"] = params["pruner"] | leaves
     if method == "trbert":
         params["pruner"] = jax.tree.map(lambda leaf: 5.0 * leaf, params["pruner"])
-    return save_model(directory, params, CONFIG, pruner_name=method, head=head)
+    return save_model(directory, params, CONFIG, pruner_name=method, head=head, **options)
 
 
 def make_batch(lengths=LENGTHS, num_slots=16):
@@ -91,6 +105,24 @@ def test_a_file_equals_the_packed_driver(tmp_path):
     params = prepare_inference_params(saved.params, saved.config)
     expected_BC, _ = engine(params, make_batch())
     np.testing.assert_allclose(found_BC, expected_BC, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_files_of_other_heads_equal_the_reference(tmp_path, name):
+    head, pooling = HEADS[name]
+    names = ("a", "b", "c") if head.has_classes else ()
+    directory = save_modernbert(
+        tmp_path / "model", "adapler", pooling, head=head, class_names=names
+    )
+    session = open_session(build_model(load_model(directory)).SerializeToString())
+    feeds = feeds_of(make_batch())
+    del feeds["token_type_ids"]
+    *logits, kept_BL = session.run(None, feeds)
+    expected, expected_BL = run_engine(directory, make_batch())
+    found = logits[0] if len(logits) == 1 else np.stack(logits, axis=-1)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(kept_BL, expected_BL)
+    assert kept_BL.sum() < CONFIG.num_layers * sum(LENGTHS)
 
 
 @pytest.mark.parametrize("uses_contrib", [True, False])

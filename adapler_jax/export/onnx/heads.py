@@ -91,20 +91,26 @@ def has_token(walk: Walk) -> Value:
     return walk.graph.add("Greater", walk.graph.add("ReduceMax", MASK, (1,), keepdims=1), 0)
 
 
+def pool(graph: Graph, saved: Saved, state_XD: Value) -> Value:
+    """Return what a classifier reads; `heads.classification` has the equation."""
+    head, config = saved.params["head"], saved.config
+    pooled_XD = linear(graph, "head.pooler", head["pooler"], state_XD, exact=True)
+    pooled_XD = activate(graph, config.pooler_activation, pooled_XD)
+    if not config.has_pooler_norm:
+        return pooled_XD
+    params, epsilon = head["pooler_norm"], config.norm_epsilon
+    return norm(graph, "head.pooler_norm", params, pooled_XD, epsilon=epsilon)
+
+
 def classify(walk: Walk, saved: Saved) -> dict[str, Value]:
     """Return the logits of the classes, 0 for a text without a token.
 
     They are of the state of [CLS], or of the mean of the tokens that are left.
     """
-    graph, head, config = walk.graph, saved.params["head"], saved.config
-    pooled_BD = walk.hidden_TD
+    graph, head, state_BD = walk.graph, saved.params["head"], walk.hidden_TD
     if pooling_of(saved.head) == MEAN:
-        pooled_BD = mean_of_texts(graph, walk.texts, pooled_BD)
-    pooled_BD = linear(graph, "head.pooler", head["pooler"], pooled_BD, exact=True)
-    pooled_BD = activate(graph, config.pooler_activation, pooled_BD)
-    if config.has_pooler_norm:
-        params, epsilon = head["pooler_norm"], config.norm_epsilon
-        pooled_BD = norm(graph, "head.pooler_norm", params, pooled_BD, epsilon=epsilon)
+        state_BD = mean_of_texts(graph, walk.texts, state_BD)
+    pooled_BD = pool(graph, saved, state_BD)
     logits_BC = linear(graph, "head.classifier", head["classifier"], pooled_BD, exact=True)
     return {LOGITS: graph.add("Where", has_token(walk), logits_BC, 0.0)}
 
@@ -131,7 +137,10 @@ def tag_tokens(walk: Walk, saved: Saved) -> dict[str, Value]:
     """Return the logits of the tags of each token, 0 for padding."""
     graph, slots = walk.graph, walk.slot_T
     classifier = saved.params["head"]["classifier"]
-    logits_EC = linear(graph, "head.classifier", classifier, walk.hidden_TD, exact=True)
+    state_ED = walk.hidden_TD
+    if "pooler" in saved.params["head"]:
+        state_ED = pool(graph, saved, state_ED)
+    logits_EC = linear(graph, "head.classifier", classifier, state_ED, exact=True)
     num_tags = num_logits(saved)
     is_token_X = graph.add("Cast", flatten(graph, MASK), to=TensorProto.FLOAT)
     is_token_X1 = graph.add("Unsqueeze", is_token_X, (1,))
