@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax.encoders import encoder_of
+from adapler_jax.encoders import encoder_of, local_attention
 from adapler_jax.encoders.attention import key_bias, scaled_dot_product_attention
 from adapler_jax.encoders.base import attend
 from adapler_jax.encoders.local_attention import (
@@ -19,10 +19,19 @@ from adapler_jax.encoders.local_attention import (
     window_bias,
 )
 from adapler_jax.encoders.modernbert_config import read_fields
-from adapler_jax.types import ATTENTION_NEEDS
-from tests.encoders.made_modernbert import RAW
+from adapler_jax.heads import CLASSIFICATION
+from adapler_jax.inference.engine import DRIVERS, make_engine, prepare_inference_params
+from adapler_jax.pruning import adapler, powerbert
+from adapler_jax.types import ATTENTION_NEEDS, Batch
+from tests.encoders.made_modernbert import RAW, random_params
 
 LOCAL = LocalLayers((1, 2), 4)
+LONG = read_fields(RAW | {"max_position_embeddings": 90})
+PRUNERS = {"adapler": adapler(LONG), "powerbert": powerbert(LONG)}
+LEAVES = {
+    "adapler": {"threshold_N": jnp.full((4,), 0.8)},
+    "powerbert": {"retention_N": jnp.array([70.0, 50.0, 30.0, 20.0])},
+}
 HEADS, WIDTH = 2, 8
 
 
@@ -119,3 +128,28 @@ def test_the_memory_of_a_local_layer_grows_with_the_text():
     short, long = (memory(length).temp_size_in_bytes for length in (2048, 8192))
     assert long < 4.5 * short
     assert long < 8192 * 8192  # a quarter of one head's pairs in float32
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("driver", ["masked", "bucketed", "packed"])
+@pytest.mark.parametrize("name", PRUNERS)
+def test_long_texts_lose_the_tokens_that_they_lose_with_all_pairs(name, driver, monkeypatch):
+    pruner = PRUNERS[name]
+    params = random_params(LONG, CLASSIFICATION, pruner=pruner)
+    params["pruner"] = params["pruner"] | LEAVES[name]
+    token_BL = np.random.default_rng(0).integers(1, 50, (4, LONG.num_positions), dtype=np.int32)
+    valid_BL = np.arange(LONG.num_positions) < np.array([[90], [17], [1], [60]])
+    zero_B = np.zeros(4, np.int32)
+    batch = Batch(token_BL, np.zeros_like(token_BL), valid_BL, zero_B, zero_B)
+
+    options = {"buckets": (16, 48, 90), "return_exit_hidden": True}
+    prepared = params if driver == "masked" else prepare_inference_params(params, LONG)
+    found_BC, found = make_engine(LONG, pruner, driver=driver, **options)(prepared, batch)
+    monkeypatch.setattr(local_attention, "uses_blocks", lambda local, length: False)
+    reference = DRIVERS["masked"]
+    expected_BC, expected = reference(params, LONG, pruner, batch, return_exit_hidden=True)
+    np.testing.assert_allclose(found_BC, expected_BC, atol=2e-5, rtol=0)
+    np.testing.assert_array_equal(found.survival_NBL, expected.survival_NBL)
+    np.testing.assert_allclose(found.exit_hidden_BLD, expected.exit_hidden_BLD, atol=2e-5, rtol=0)
+    count_N = np.asarray(found.count_NB)[:, 0]
+    assert 90 > count_N[1] > 4 * LONG.family_options.window
