@@ -106,10 +106,19 @@ def attention_pair_flops(config: EncoderConfig, num_pairs: Count) -> Count:
     return as_counts(num_pairs) * (4 * config.hidden_dim + _LOGIT * config.num_heads)
 
 
-def significance_flops(config: EncoderConfig, length: Count) -> Count:
-    """Return the operations of the attention that `length` tokens receive, without a ranking."""
+def significance_flops(
+    config: EncoderConfig, length: Count, *, num_pairs: Count | None = None
+) -> Count:
+    """Return the operations of the attention that `length` tokens receive, without a ranking.
+
+    Args:
+      config: of the encoder.
+      length: tokens.
+      num_pairs: of tokens; None for all.
+    """
     length = as_counts(length)
-    return length * config.num_heads * (2 * length + 3)
+    num_pairs = length * length if num_pairs is None else as_counts(num_pairs)
+    return config.num_heads * (2 * num_pairs + 3 * length)
 
 
 def scorer_flops(config: EncoderConfig, scorer_dim: int) -> int:

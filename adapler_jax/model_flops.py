@@ -1,8 +1,12 @@
 """Floating point operations of whole models, from the tokens that each layer runs on."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.encoders import encoder_of
+from adapler_jax.encoders.base import local_layers
+from adapler_jax.encoders.local_attention import is_local, uses_blocks
 from adapler_jax.flops import Count, as_counts, attention_pair_flops, significance_flops
 from adapler_jax.pruning.base import Pruner, for_first_token
 from adapler_jax.types import ATTENTION_NEEDS, BEFORE_FEED_FORWARD, EncoderConfig, Params
@@ -13,11 +17,24 @@ def embedding_flops(config: EncoderConfig, length: Count) -> Count:
     return encoder_of(config).flops.embedding(config, length)
 
 
-def attention_flops(config: EncoderConfig, length: Count) -> Count:
-    """Return the operations of the attention half of one layer on `length` tokens."""
+def num_pairs(config: EncoderConfig, length: Count, *, layer: int = 0) -> Count:
+    """Return the pairs of tokens of which a layer computes the attention.
+
+    They are 3 W n in a local layer of window W for n > 4 W tokens, and n^2 elsewhere.
+    """
+    length, local = as_counts(length), local_layers(encoder_of(config), config)
+    if local is None or not is_local(local, layer):
+        return length * length
+    near = 3 * local.window * length
+    where = jnp.where if isinstance(length, jax.Array) else np.where
+    return as_counts(where(uses_blocks(local, length), near, length * length))
+
+
+def attention_flops(config: EncoderConfig, length: Count, *, layer: int = 0) -> Count:
+    """Return the operations of the attention half of a layer on `length` tokens."""
     length = as_counts(length)
     token_wise = encoder_of(config).flops.attention_tokens(config, length)
-    return token_wise + attention_pair_flops(config, length * length)
+    return token_wise + attention_pair_flops(config, num_pairs(config, length, layer=layer))
 
 
 def feed_forward_flops(config: EncoderConfig, length: Count) -> Count:
@@ -25,9 +42,9 @@ def feed_forward_flops(config: EncoderConfig, length: Count) -> Count:
     return encoder_of(config).flops.feed_forward(config, length)
 
 
-def layer_flops(config: EncoderConfig, length: Count) -> Count:
-    """Return the operations of one encoder layer on `length` tokens."""
-    return attention_flops(config, length) + feed_forward_flops(config, length)
+def layer_flops(config: EncoderConfig, length: Count, *, layer: int = 0) -> Count:
+    """Return the operations of an encoder layer on `length` tokens."""
+    return attention_flops(config, length, layer=layer) + feed_forward_flops(config, length)
 
 
 def last_layer_flops(config: EncoderConfig, length: Count) -> Count:
@@ -41,26 +58,32 @@ def last_layer_flops(config: EncoderConfig, length: Count) -> Count:
     return encoder.key_value(config, length - 1) + attention_pair_flops(config, length) + first
 
 
-def received_flops(config: EncoderConfig, pruner: Pruner, length: Count) -> Count:
+def received_flops(
+    config: EncoderConfig, pruner: Pruner, length: Count, *, layer: int = 0
+) -> Count:
     """Return the operations of the attention received that the pruner needs, on `length` tokens."""
     if pruner.needs & ATTENTION_NEEDS:
-        return significance_flops(config, length)
+        pairs = num_pairs(config, length, layer=layer)
+        return significance_flops(config, length, num_pairs=pairs)
     return 0 * as_counts(length)
 
 
-def site_flops(config: EncoderConfig, pruner: Pruner, params: Params, length: Count) -> Count:
-    """Return the operations of one site on `length` tokens.
+def site_flops(
+    config: EncoderConfig, pruner: Pruner, params: Params, length: Count, *, layer: int = 0
+) -> Count:
+    """Return the operations of a site on `length` tokens.
 
     Args:
       config: of the encoder.
       pruner: the method.
       params: of the whole model.
       length: tokens that enter the site.
+      layer: of the site.
     """
     length = as_counts(length)
     per_token = pruner.site_flops(params["pruner"], config)
     scored = length * per_token.score + length * per_token.decide
-    return scored + received_flops(config, pruner, length)
+    return scored + received_flops(config, pruner, length, layer=layer)
 
 
 def dense_flops(
@@ -68,7 +91,7 @@ def dense_flops(
 ) -> Count:
     """Return the operations of the plain encoder, int64 [B], or float32 for soft counts.
 
-        embedding(n) + N layer(n) + head
+        embedding(n) + sum_l layer_l(n) + head
 
     Args:
       config: of the encoder.
@@ -78,10 +101,13 @@ def dense_flops(
         other token. Other libraries compute all tokens.
     """
     length_B = np.int64(length_B) if isinstance(length_B, int) else as_counts(length_B)
-    layers_B = config.num_layers * layer_flops(config, length_B)
+    last = config.num_layers - 1
+    total_B = embedding_flops(config, length_B) + as_counts(head)
+    for layer in range(last):
+        total_B = total_B + layer_flops(config, length_B, layer=layer)
     if reads_first:
-        layers_B = layers_B + last_layer_flops(config, length_B) - layer_flops(config, length_B)
-    return embedding_flops(config, length_B) + layers_B + as_counts(head)
+        return total_B + last_layer_flops(config, length_B)
+    return total_B + layer_flops(config, length_B, layer=last)
 
 
 def pruned_flops(
@@ -121,12 +147,12 @@ def pruned_flops(
         entering_B, is_inside = left_B, points.get(layer) == BEFORE_FEED_FORWARD
         if layer in points:
             left_B = kept_B
-            total_B = total_B + site_flops(config, pruner, params, entering_B)
+            total_B = total_B + site_flops(config, pruner, params, entering_B, layer=layer)
         if is_inside:
-            total_B = total_B + attention_flops(config, entering_B)
+            total_B = total_B + attention_flops(config, entering_B, layer=layer)
             total_B = total_B + feed_forward_flops(config, left_B)
         elif reads_first and layer == config.num_layers - 1:
             total_B = total_B + last_layer_flops(config, left_B)
         else:
-            total_B = total_B + layer_flops(config, left_B)
+            total_B = total_B + layer_flops(config, left_B, layer=layer)
     return total_B

@@ -174,7 +174,9 @@ def attention_received(
         features = features.replace(column_attention_X=column_sum_BS / num_heads)
     if OTHERS_ATTENTION in needs:
         diagonal_BHL = jnp.diagonal(exp_logits_BHLS, axis1=-2, axis2=-1) * weight_BHL
-        others_BS = (column_sum_BS - jnp.sum(diagonal_BHL, axis=1)) / num_heads
+        num_others = column_sum_BS.shape[1] - diagonal_BHL.shape[2]  # keys without a query
+        own_BS = jnp.pad(jnp.sum(diagonal_BHL, axis=1), ((0, 0), (0, num_others)))
+        others_BS = (column_sum_BS - own_BS) / num_heads
         features = features.replace(others_attention_X=others_BS)
     return features
 

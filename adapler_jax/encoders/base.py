@@ -7,6 +7,7 @@ every token, so that a family may have rotary positions and layers of different 
 `layers` have a leading layer axis.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.encoders.attention import scaled_dot_product_attention
+from adapler_jax.encoders.local_attention import LocalLayers, layer_attention, pair_bias
 from adapler_jax.flops import EncoderFlops
 from adapler_jax.types import Array, EncoderConfig, OptionalArray, Params, Rule, TokenFeatures
 
@@ -47,22 +48,18 @@ class EmbedFn(Protocol):
         """Return the states."""
 
 
-class AttentionBiasFn(Protocol):
-    """Return a bias on the attention logits of each query and key, float32 [B, L, S].
+class LocalLayersFn(Protocol):
+    """Return the layers in which tokens attend to near tokens alone, None if there is none."""
 
-    `index` is the layer, an int32 scalar that may be traced. Positions are original positions,
-    int32.
-    """
+    def __call__(self, config: EncoderConfig, /) -> LocalLayers | None:
+        """Return the layers and their window of original positions."""
 
-    def __call__(
-        self,
-        config: EncoderConfig,
-        index: Array,
-        query_position_BL: Array,
-        key_position_BS: Array,
-        /,
-    ) -> Array:
-        """Return the bias, 0 or MASK_BIAS."""
+
+class OptionsOfLayersFn(Protocol):
+    """Return the constants of a family, `family_options`, for some of an encoder's layers."""
+
+    def __call__(self, config: EncoderConfig, layers: tuple[int, ...], /) -> Any:
+        """Return the record; `layers` are the kept ones."""
 
 
 class QkvFn(Protocol):
@@ -185,9 +182,10 @@ class Encoder(NamedTuple):
     prepare_inference_params: PrepareFn
     flops: EncoderFlops
     tensor_rules: tuple[Rule, ...]  # Hugging Face tensor names of every leaf
-    attention_bias: AttentionBiasFn | None = None  # None: every token attends to every other
+    local_layers: LocalLayersFn | None = None  # None: every token attends to every other
     final: FinalFn | None = None  # None: heads see the last layer's states
-    needs_positions: bool = False  # in the layers, by `qkv` or `attention_bias`
+    options_of_layers: OptionsOfLayersFn | None = None  # None: layers are equal
+    needs_positions: bool = False  # in the layers, by `qkv` or `local_layers`
     qkv_part: QkvPartFn | None = None  # None: taken from `qkv`
     # Names of the layer between [CLS] and the classifier; None: BERT's pooler
     pooler_rules: tuple[Rule, ...] | None = None
@@ -229,6 +227,21 @@ def embed_batch(
     )
 
 
+def config_of_layers(
+    encoder: Encoder, config: EncoderConfig, layers: tuple[int, ...]
+) -> EncoderConfig:
+    """Return the config of an encoder that has some of the layers, in order."""
+    options = config.family_options
+    if encoder.options_of_layers is not None:
+        options = encoder.options_of_layers(config, layers)
+    return dataclasses.replace(config, num_layers=len(layers), family_options=options)
+
+
+def local_layers(encoder: Encoder, config: EncoderConfig) -> LocalLayers | None:
+    """Return the encoder's local layers, None if there is none."""
+    return None if encoder.local_layers is None else encoder.local_layers(config)
+
+
 def layer_bias(
     encoder: Encoder,
     config: EncoderConfig,
@@ -237,14 +250,15 @@ def layer_bias(
     *,
     num_queries: int | None = None,
 ) -> Array | None:
-    """Return the encoder's bias for keys at these positions, None where it has none.
+    """Return the bias of pairs, 0 or MASK_BIAS, for keys at these positions, float32 [B, L, S].
 
-    The queries are at the first `num_queries` of them; None for all.
+    The queries are at the first `num_queries` of them; None for all. An encoder without local
+    layers has no bias.
     """
-    if encoder.attention_bias is None:
+    local = local_layers(encoder, config)
+    if local is None:
         return None
-    query_position_BL = jax.tree.map(lambda leaf: leaf[:, :num_queries], position_BL)
-    return encoder.attention_bias(config, index, query_position_BL, position_BL)
+    return pair_bias(local, index, position_BL[:, :num_queries], position_BL)
 
 
 def attend(
@@ -281,12 +295,14 @@ def attend(
         layer, config, hidden_BLD, index=index, position_X=position_BL, dtype=dtype
     )
     query_BLD, key_BLD, value_BLD = jnp.split(qkv_BLQ, 3, axis=-1)
-    attended_BLD, received = scaled_dot_product_attention(
+    attended_BLD, received = layer_attention(
+        local_layers(encoder, config),
         query_BLD,
         key_BLD,
         value_BLD,
         bias_BS,
-        layer_bias(encoder, config, index, position_BL),
+        index=index,
+        position_BL=position_BL,
         num_heads=config.num_heads,
         query_mask_BL=query_mask_BL,
         needs=needs,

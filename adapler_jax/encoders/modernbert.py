@@ -24,10 +24,15 @@ import numpy as np
 
 from adapler_jax import flops
 from adapler_jax.encoders.base import Encoder, layers_apart
-from adapler_jax.encoders.modernbert_config import CONFIG_FORMAT, is_global
+from adapler_jax.encoders.modernbert_config import (
+    CONFIG_FORMAT,
+    is_global,
+    local_layers,
+    options_of_layers,
+)
 from adapler_jax.nn import ACTIVATIONS, dropout, layer_norm, linear
 from adapler_jax.nn import truncated_normal as normal
-from adapler_jax.types import MASK_BIAS, Array, EncoderConfig, Params, Rule
+from adapler_jax.types import Array, EncoderConfig, Params, Rule
 
 KERNELS = ("attention_output", "ffn_in", "ffn_out")
 NORMS = ("attention_norm", "ffn_norm")
@@ -165,15 +170,6 @@ def _part_of(params: Params, config: EncoderConfig, part: str) -> Params:
     return {"kernel": params["kernel"][:, rows]}
 
 
-def attention_bias(
-    config: EncoderConfig, index: Array, query_position_BL: Array, key_position_BS: Array
-) -> Array:
-    """Return MASK_BIAS for pairs that a local layer leaves out, else 0: float32 [B, L, S]."""
-    distance_BLS = jnp.abs(query_position_BL[:, :, None] - key_position_BS[:, None])
-    is_near_BLS = distance_BLS <= config.family_options.window
-    return jnp.where(is_near_BLS | is_global(config, index), 0.0, MASK_BIAS)
-
-
 def attention_output(
     layer: Params,
     config: EncoderConfig,
@@ -303,7 +299,8 @@ MODERNBERT = Encoder(
         embedding_flops, attention_token_flops, feed_forward_flops, key_value_flops
     ),
     tensor_rules=TENSOR_RULES,
-    attention_bias=attention_bias,
+    local_layers=local_layers,
+    options_of_layers=options_of_layers,
     final=final,
     needs_positions=True,
     qkv_part=qkv_part,

@@ -1,7 +1,8 @@
 """Read ModernBERT's config.json, of both published forms, and write it.
 
 Newer files have `layer_types` and `rope_parameters`. Older ones have `global_attn_every_n_layers`,
-`global_rope_theta` and `local_rope_theta`.
+`global_rope_theta` and `local_rope_theta`. There a local theta of null is the global one, as in the
+releases of transformers that read such files.
 """
 
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.encoders.base import ConfigFormat
+from adapler_jax.encoders.local_attention import LocalLayers
 from adapler_jax.io.messages import shown
 from adapler_jax.nn import ACTIVATIONS
 from adapler_jax.types import Array, EncoderConfig
@@ -48,6 +50,7 @@ ARCHITECTURES = {  # classes of transformers for the heads; the encoder's for ot
     name: "ModernBertForSequenceClassification"
     for name in ("classification", "multi_label", "regression")
 }
+ARCHITECTURES["token_classification"] = "ModernBertForTokenClassification"
 
 
 class ModernBertOptions(NamedTuple):
@@ -66,10 +69,19 @@ def is_global(config: EncoderConfig, index: Array) -> Array:
     return jnp.asarray(is_global_N)[index]
 
 
-def local_layers(config: EncoderConfig) -> tuple[int, ...]:
-    """Return the layers with a local window."""
-    layers = range(config.num_layers)
-    return tuple(layer for layer in layers if layer not in config.family_options.global_layers)
+def local_layers(config: EncoderConfig) -> LocalLayers | None:
+    """Return the layers with a local window, None if there is none."""
+    options, layers = config.family_options, range(config.num_layers)
+    found = tuple(layer for layer in layers if layer not in options.global_layers)
+    return LocalLayers(found, options.window) if found else None
+
+
+def options_of_layers(config: EncoderConfig, layers: tuple[int, ...]) -> ModernBertOptions:
+    """Return the constants for some of the layers, which stay global or local."""
+    options = config.family_options
+    is_kept_global = [layer in options.global_layers for layer in layers]
+    found = tuple(index for index, is_global in enumerate(is_kept_global) if is_global)
+    return options._replace(global_layers=found)
 
 
 def find_problems(raw: dict[str, Any]) -> list[str]:
@@ -153,11 +165,12 @@ def _rope_problems(merged: dict[str, Any]) -> list[str]:
         keys = ("global_rope_theta", "local_rope_theta")
         if all(key not in merged for key in keys):
             return [f"rope_parameters is missing, and so are {' and '.join(keys)} of older files"]
+        has_null = "local_rope_theta" in merged and merged["local_rope_theta"] is None
         return [
             f"{key} is {shown(merged[key])}, expected a positive number"
             if key in merged
             else f"{key} is missing"
-            for key in keys
+            for key in (keys[:1] if has_null else keys)
             if not _is_theta(merged.get(key))
         ]
     problems = []
@@ -189,7 +202,8 @@ def read_fields(raw: dict[str, Any]) -> EncoderConfig:
         layers = tuple(layer for layer in range(num_layers) if kinds[layer] == GLOBAL)
     rope = merged["rope_parameters"]
     if rope is None:
-        thetas = merged["global_rope_theta"], merged["local_rope_theta"]
+        global_theta, local_theta = merged["global_rope_theta"], merged["local_rope_theta"]
+        thetas = global_theta, global_theta if local_theta is None else local_theta
     else:
         thetas = rope[GLOBAL]["rope_theta"], rope[LOCAL]["rope_theta"]
     options = ModernBertOptions(

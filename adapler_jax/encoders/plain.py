@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adapler_jax.encoders.attention import key_bias, scaled_dot_product_attention
 from adapler_jax.encoders.base import (
@@ -128,7 +129,7 @@ def encode(
         run_layer,
         hidden_BLD,
         params["layers"],
-        jnp.arange(config.num_layers),
+        np.arange(config.num_layers, dtype=np.int32),
         last=None if needs_all else run_last,
     )
     return finalize_states(encoder, params, config, hidden_BLD)

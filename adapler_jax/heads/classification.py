@@ -21,6 +21,17 @@ def init_classifier(key: Array, config: EncoderConfig, num_classes: int) -> Para
     return params | {"pooler": pooler}
 
 
+def pool(params: Params, config: EncoderConfig, state_XD: Array) -> Array:
+    """Return norm(f(dense(h))), what a classifier reads, float32 [..., D].
+
+    f is the pooler's activation. Most families have no norm there.
+    """
+    pooled_XD = ACTIVATIONS[config.pooler_activation](linear(params["pooler"], state_XD))
+    if config.has_pooler_norm:
+        pooled_XD = layer_norm(params["pooler_norm"], pooled_XD, config.norm_epsilon)
+    return pooled_XD
+
+
 def classify(
     params: Params,
     config: EncoderConfig,
@@ -28,17 +39,11 @@ def classify(
     batch: Batch | None = None,
     key: Array | None = None,
 ) -> Array:
-    """Return dense(dropout(norm(f(dense(cls))))), logits float32 [B, C].
-
-    f is the pooler's activation. Most families have no norm there.
-    """
+    """Return dense(dropout(pool(cls))), logits float32 [B, C]."""
     del batch
-    pooled_BD = ACTIVATIONS[config.pooler_activation](linear(params["pooler"], cls_BD))
-    if config.has_pooler_norm:
-        pooled_BD = layer_norm(params["pooler_norm"], pooled_BD, config.norm_epsilon)
     rate = config.classifier_dropout_prob
     rate = config.hidden_dropout_prob if rate is None else rate
-    return linear(params["classifier"], dropout(key, pooled_BD, rate))
+    return linear(params["classifier"], dropout(key, pool(params, config, cls_BD), rate))
 
 
 def class_losses(logits_BC: Array, batch: Batch, distil_coef: float) -> Array:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from adapler_jax import flops
 from adapler_jax.heads.base import Head, get_teacher_logits, soft_losses
+from adapler_jax.heads.classification import init_classifier, pool
 from adapler_jax.nn import dropout, init_linear, linear
 from adapler_jax.types import Array, Batch, EncoderConfig, Params
 
@@ -14,7 +15,9 @@ TAGS = "tag_BL"
 
 
 def init_tagger(key: Array, config: EncoderConfig, num_classes: int) -> Params:
-    """Return a fresh classifier (D, C)."""
+    """Return a fresh classifier (D, C), with the layer before it in families that have one."""
+    if config.has_pooler_norm:
+        return init_classifier(key, config, num_classes)
     return {"classifier": init_linear(key, (config.hidden_dim, num_classes), config.init_std)}
 
 
@@ -24,7 +27,7 @@ def dropout_rate(config: EncoderConfig) -> float:
     DistilBERT, whose pooler has a ReLU, has a rate of its own for classes of texts alone.
     """
     rate = config.classifier_dropout_prob
-    is_for_texts = config.pooler_activation == "relu"
+    is_for_texts = config.pooler_activation == "relu" and not config.has_pooler_norm
     return config.hidden_dropout_prob if rate is None or is_for_texts else rate
 
 
@@ -37,9 +40,14 @@ def score_tags(
 ) -> Array:
     """Return dense(dropout(state)) of each token, logits float32 [B, L, C]; 0 on padding.
 
+    Families with a norm in the pooler have `classification.pool` before the dropout.
+
     Source: Devlin et al., "BERT", section 5.3.
     """
-    dropped_BLD = dropout(key, exit_hidden_BLD, dropout_rate(config))
+    state_BLD = exit_hidden_BLD
+    if config.has_pooler_norm:
+        state_BLD = pool(params, config, state_BLD)
+    dropped_BLD = dropout(key, state_BLD, dropout_rate(config))
     logits_BLC = linear(params["classifier"], dropped_BLD)
     return jnp.where(batch.valid_BL[..., None], logits_BLC, 0.0)
 
@@ -94,8 +102,10 @@ def tag_accuracy(logits_BLC: Array, batch: Batch) -> Array:
 
 
 def tagger_flops(params: Params, config: EncoderConfig, length_B):
-    """Return the operations of the classifier for every token."""
+    """Return the operations of the classifier, and of a layer before it, for every token."""
     num_classes = params["classifier"]["bias"].shape[-1]
+    if config.has_pooler_norm:
+        return length_B * flops.pooled_flops(config, num_classes)
     return length_B * flops.linear_flops(config.hidden_dim, num_classes)
 
 

@@ -121,15 +121,17 @@ def bucketed_flops(
         rows = chunked_rows(B, length)
         is_last = has_last_stage and layer == config.num_layers - 1
         if is_inside and not is_last:
-            attended = model_flops.attention_flops(config, entering)
-            attended += model_flops.site_flops(config, pruner, params, entering)
+            attended = model_flops.attention_flops(config, entering, layer=layer)
+            attended += model_flops.site_flops(config, pruner, params, entering, layer=layer)
             total += chunked_rows(B, entering) * attended
             total += rows * model_flops.feed_forward_flops(config, length)
         else:
             if layer in layers:
                 total += B * model_flops.site_flops(config, pruner, params, entering)
-            flops_of = model_flops.last_layer_flops if is_last else model_flops.layer_flops
-            total += rows * flops_of(config, length)
+            if is_last:
+                total += rows * model_flops.last_layer_flops(config, length)
+            else:
+                total += rows * model_flops.layer_flops(config, length, layer=layer)
         entering = length
     return int(total)
 
@@ -196,7 +198,7 @@ def packed_part_before_layer(shared: _PackedSizes, valid_B, count_NB) -> int:
         if shared.has_last_stage and layer == len(count_NB) - 1:
             total += last_layer_of_first(shared, count_B)
             break
-        total += attention_half_flops(shared, count_B)
+        total += attention_half_flops(shared, count_B, layer=layer)
         total += model_flops.feed_forward_flops(config, rows)
     return int(total)
 
@@ -224,7 +226,7 @@ def packed_part_in_layer(shared: _PackedSizes, valid_B, count_NB) -> int:
         if shared.has_last_stage and layer == len(count_NB) - 1:
             total += last_layer_of_first(shared, entering_B)
             break
-        total += attention_half_flops(shared, entering_B)
+        total += attention_half_flops(shared, entering_B, layer=layer)
         total += block_rows(entering_B, sizes) * per_token.score
         total += shared.num_slots * per_token.decide
         kept_rows = tile_rows(int(count_B.sum()), sizes.tiles)
@@ -233,14 +235,15 @@ def packed_part_in_layer(shared: _PackedSizes, valid_B, count_NB) -> int:
     return int(total)
 
 
-def attention_half_flops(shared: _PackedSizes, count_B) -> int:
-    """Return the operations of one layer's attention half, of all blocks."""
+def attention_half_flops(shared: _PackedSizes, count_B, *, layer: int) -> int:
+    """Return the operations of a layer's attention half, of all blocks."""
     config, sizes = shared.config, shared.sizes
     total = encoder_of(config).flops.attention_tokens(config, block_rows(count_B, sizes))
     for block_B in blocks_of(count_B, sizes.block):
         for size, slots in groups_of(block_B, sizes):
-            total += size * attention_pair_flops(config, slots**2)
-            total += size * model_flops.received_flops(config, shared.pruner, slots)
+            pairs = model_flops.num_pairs(config, slots, layer=layer)
+            total += size * attention_pair_flops(config, pairs)
+            total += size * model_flops.received_flops(config, shared.pruner, slots, layer=layer)
     return int(total)
 
 

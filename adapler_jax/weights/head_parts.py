@@ -93,13 +93,11 @@ def choose_head(
       raw: content of config.json.
     """
     other = why_other_classifier(raw, tensors, head)
-    if is_pooled(head):
+    if is_pooled(head, encoder):
         needed = num_classes if head.has_classes else 1
         return choose_pooled(tensors, needed, encoder=encoder, reinit_head=reinit_head, other=other)
     if head is TOKEN_CLASSIFICATION:
         reason = "config.reinit_head" if reinit_head else other
-        if encoder.pooler_rules is not None:
-            reason = reason or "the family has a layer before it, which tags here do not have"
         return choose_unpooled(tensors, num_classes, encoder=encoder, reason=reason)
     return choose_parts(tensors, head, encoder=encoder, reinit_head=reinit_head)
 

@@ -98,14 +98,18 @@ def pooler_rules_of(encoder: Encoder) -> tuple[Rule, ...]:
     return POOLER_RULES if encoder.pooler_rules is None else encoder.pooler_rules
 
 
-def is_pooled(head: Head) -> bool:
-    """Return whether a head has a pooler and a classifier."""
-    return set(POOLER_RULES) <= set(HEAD_RULES[head.name])
+def is_pooled(head: Head, encoder: Encoder = BERT) -> bool:
+    """Return whether a head has a pooler and a classifier.
+
+    A family with a pooler of its own has it for tags of tokens too.
+    """
+    has_token_pooler = encoder.pooler_rules is not None and head.name == "token_classification"
+    return has_token_pooler or set(POOLER_RULES) <= set(HEAD_RULES[head.name])
 
 
 def head_rules(head: Head, encoder: Encoder = BERT) -> tuple[Rule, ...]:
     """Return the rules of a head with its options."""
-    if is_pooled(head):
+    if is_pooled(head, encoder):
         return pooler_rules_of(encoder) + CLASSIFIER_RULES
     return HEAD_RULES[head.name] if head.name != "embedding" or own_outputs_of(head) else ()
 

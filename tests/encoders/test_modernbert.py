@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 
 from adapler_jax import flops, model_flops
+from adapler_jax.encoders.base import config_of_layers, layer_bias
+from adapler_jax.encoders.bert import BERT
+from adapler_jax.encoders.local_attention import LocalLayers
 from adapler_jax.encoders.modernbert import MODERNBERT, frequencies
 from adapler_jax.encoders.modernbert_config import local_layers
 from adapler_jax.heads import CLASSIFICATION, with_pooling
 from adapler_jax.inference.drivers import dense
 from adapler_jax.inference.engine import prepare_inference_params
+from adapler_jax.pruning import attention
 from adapler_jax.types import Batch
 from adapler_jax.weights.config import config_json, encoder_config
+from tests import tiny
 from tests.encoders.made_modernbert import CONFIG, RAW, ROPE, old_form, random_params
 
 
@@ -23,11 +28,17 @@ def test_both_forms_of_a_config_are_one_encoder():
     assert encoder_config(old_form(RAW), "config.json") == config
     assert encoder_config(config_json(config, "ModernBertModel", None), "config.json") == config
     assert config.family_options.global_layers == (0, 3)
-    assert local_layers(config) == (1, 2)
-    assert (config.family_options.window, config.num_segments) == (4, 1)
+    assert local_layers(config) == LocalLayers((1, 2), 4)
+    assert config.num_segments == 1
     kinds = ["full_attention", "sliding_attention", "full_attention", "full_attention"]
     found = encoder_config(RAW | {"layer_types": kinds}, "config.json")
     assert found.family_options.global_layers == (0, 2, 3)
+
+
+def test_a_local_theta_of_null_is_the_global_one():
+    config = encoder_config(old_form(RAW) | {"local_rope_theta": None}, "config.json")
+    options = config.family_options
+    assert options.local_theta == options.global_theta == 160000.0
 
 
 @pytest.mark.parametrize(
@@ -41,8 +52,8 @@ def test_both_forms_of_a_config_are_one_encoder():
         ({"rope_parameters": None}, "rope_parameters is missing, and so are global_rope_theta"),
         ({"rope_parameters": None, "global_rope_theta": 1e4}, "local_rope_theta is missing"),
         (
-            {"rope_parameters": None, "global_rope_theta": 1e4, "local_rope_theta": None},
-            "local_rope_theta is None, expected a positive number",
+            {"rope_parameters": None, "global_rope_theta": None, "local_rope_theta": None},
+            "global_rope_theta is None, expected a positive number",
         ),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}}, "lacks sliding_attention"),
         (
@@ -80,7 +91,7 @@ def test_a_missing_size_is_named():
 
 def test_a_local_layer_ends_at_its_window_and_a_global_one_does_not():
     position_BL = jnp.array([[0, 2, 3, 9]])
-    local_BLS = MODERNBERT.attention_bias(CONFIG, jnp.int32(1), position_BL, position_BL)
+    local_BLS = layer_bias(MODERNBERT, CONFIG, jnp.int32(1), position_BL)
     assert (np.asarray(local_BLS[0]) == 0).tolist() == [
         [True, True, False, False],
         [True, True, True, False],
@@ -88,8 +99,7 @@ def test_a_local_layer_ends_at_its_window_and_a_global_one_does_not():
         [False, False, False, True],
     ]
     for layer in (0, 3):
-        bias = MODERNBERT.attention_bias(CONFIG, jnp.int32(layer), position_BL, position_BL)
-        assert not np.any(bias)
+        assert not np.any(layer_bias(MODERNBERT, CONFIG, jnp.int32(layer), position_BL))
 
 
 def test_rotary_angles_by_hand():
@@ -131,6 +141,34 @@ def test_operations_by_hand():
     params = random_params(config, CLASSIFICATION)
     mean = with_pooling(CLASSIFICATION, "mean")
     assert mean.flops(params["head"], config, n) == head_flops + n * D
+
+
+def test_long_texts_have_pairs_of_near_tokens_alone_in_local_layers():
+    window = local_layers(CONFIG).window
+    long = 4 * window + 1
+    length_B = np.array([1, 4 * window, long])
+    near_B = [1, 16 * window**2, 3 * window * long]
+    assert model_flops.num_pairs(CONFIG, length_B, layer=1).tolist() == near_B
+    assert model_flops.num_pairs(CONFIG, length_B, layer=0).tolist() == (length_B**2).tolist()
+    soft_B = jnp.asarray(length_B, jnp.float32)
+    gradient_B = jax.grad(lambda x_B: jnp.sum(model_flops.num_pairs(CONFIG, x_B, layer=1)))(soft_B)
+    assert gradient_B.tolist() == [2.0, 8.0 * window, 3.0 * window]
+    pruner = attention(CONFIG)
+    received = [model_flops.received_flops(CONFIG, pruner, long, layer=layer) for layer in (0, 1)]
+    assert received[0] - received[1] == 2 * CONFIG.num_heads * (long**2 - 3 * window * long)
+    dense = model_flops.dense_flops(CONFIG, long, head=0)
+    by_layer = [model_flops.layer_flops(CONFIG, long, layer=layer) for layer in range(4)]
+    assert dense == model_flops.embedding_flops(CONFIG, long) + sum(by_layer)
+    assert by_layer[0] == by_layer[3] > by_layer[1] == by_layer[2]
+
+
+def test_some_layers_stay_global_or_local():
+    found = config_of_layers(MODERNBERT, CONFIG, (0, 2, 3))
+    assert (found.num_layers, found.family_options.global_layers) == (3, (0, 2))
+    assert local_layers(found).layers == (1,)
+    assert config_of_layers(BERT, tiny.CONFIG, (1, 3)).num_layers == 2
+    none = config_of_layers(MODERNBERT, CONFIG, (0, 3))
+    assert local_layers(none) is None and none.family_options.global_layers == (0, 1)
 
 
 @pytest.mark.long

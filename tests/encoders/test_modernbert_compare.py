@@ -65,13 +65,13 @@ def torch_results(model, batch):
         return model.model(**inputs).last_hidden_state.numpy(), model(**inputs).logits.numpy()
 
 
-def results(loaded, batch, driver="masked"):
+def results(loaded, batch, driver="masked", buckets=(64, 320)):
     """Last states and logits of this library."""
     params = loaded.params | {"pruner": {}}
     if driver != "masked":
         params = prepare_inference_params(params, loaded.config)
     engine = make_engine(
-        loaded.config, keep_all(), driver=driver, buckets=(64, 320), return_exit_hidden=True
+        loaded.config, keep_all(), driver=driver, buckets=buckets, return_exit_hidden=True
     )
     logits_BC, trace = engine(params, batch)
     return np.asarray(trace.exit_hidden_BLD), np.asarray(logits_BC)
@@ -96,6 +96,19 @@ def test_states_and_logits_are_those_of_transformers(name, form, tmp_path):
         np.testing.assert_allclose(
             found_BLD, np.where(is_text_BL1, expected_BLD, 0.0), atol=1e-5, rtol=0
         )
+
+
+@pytest.mark.parametrize("driver", ["masked", "bucketed", "packed"])
+def test_states_of_long_texts_are_those_of_transformers(driver, tmp_path):
+    model = torch_model(local_attention=128, max_position_embeddings=1024, initializer_range=0.2)
+    model.save_pretrained(tmp_path)
+    loaded = load_pretrained(tmp_path, KEY)
+    batch = make_batch((1000, 257, 1, 64, 65, 513))
+    expected_BLD, expected_BC = torch_results(model, batch)
+    found_BLD, found_BC = results(loaded, batch, driver, buckets=(64, 256, 320, 1000))
+    np.testing.assert_allclose(found_BC, expected_BC, atol=1e-5, rtol=0)
+    expected_BLD = np.where(batch.valid_BL[..., None], expected_BLD, 0.0)
+    np.testing.assert_allclose(found_BLD, expected_BLD, atol=1e-5, rtol=0)
 
 
 def test_folders_of_an_encoder_and_of_a_language_model_give_their_states(tmp_path):

@@ -198,15 +198,13 @@ def test_positions_are_those_before_anything_was_dropped():
 
 
 def test_a_local_layer_ignores_tokens_outside_its_window():
-    bias_BLS = TOY.attention_bias(
-        CONFIG, jnp.int32(1), jnp.array([[0, 2, 9]]), jnp.array([[0, 2, 9]])
-    )
+    bias_BLS = base.layer_bias(TOY, CONFIG, jnp.int32(1), jnp.array([[0, 2, 9]]))
     assert (np.asarray(bias_BLS[0]) == 0).tolist() == [
         [True, True, False],
         [True, True, False],
         [False, False, True],
     ]
-    global_BLS = TOY.attention_bias(CONFIG, jnp.int32(0), jnp.array([[0, 9]]), jnp.array([[0, 9]]))
+    global_BLS = base.layer_bias(TOY, CONFIG, jnp.int32(0), jnp.array([[0, 9]]))
     assert not np.any(global_BLS)
 
 

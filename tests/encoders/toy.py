@@ -11,8 +11,9 @@ import numpy as np
 
 from adapler_jax import flops
 from adapler_jax.encoders import Encoder
+from adapler_jax.encoders.local_attention import LocalLayers
 from adapler_jax.nn import ACTIVATIONS, dropout, layer_norm, linear, truncated_normal
-from adapler_jax.types import MASK_BIAS, Rule
+from adapler_jax.types import Rule
 
 EPSILON = 1e-5
 WINDOW = 2  # tokens to each side that a local layer attends to
@@ -74,9 +75,8 @@ def qkv(layer, config, hidden_XD, *, index=None, position_X=None, dtype=jnp.floa
     return jnp.concatenate([part.reshape(hidden_XD.shape) for part in parts], axis=-1)
 
 
-def attention_bias(config, index, query_position_BL, key_position_BS):
-    distance_BLS = jnp.abs(query_position_BL[:, :, None] - key_position_BS[:, None])
-    return jnp.where(is_local(index) & (distance_BLS > WINDOW), MASK_BIAS, 0.0)
+def local_layers(config):
+    return LocalLayers(tuple(filter(is_local, range(config.num_layers))), WINDOW)
 
 
 def attention_output(layer, config, hidden_XD, attended_XD, *, key=None, dtype=jnp.float32):
@@ -148,7 +148,7 @@ TOY = Encoder(
         embedding_flops, attention_token_flops, feed_forward_flops, key_value_flops
     ),
     tensor_rules=TENSOR_RULES,
-    attention_bias=attention_bias,
+    local_layers=local_layers,
     final=final,
     needs_positions=True,
 )

@@ -99,7 +99,9 @@ def run_engine(directory, batch: Batch, *, calibration: Calibration | None = Non
     pruner = pruner_of_saved(saved)
     params = saved.params if calibration is None else calibration.apply(saved.params)
     # The reference of all drivers, which compiles fastest.
-    logits, trace = make_engine(CONFIG, pruner, driver="masked", head=saved.head)(params, batch)
+    logits, trace = make_engine(saved.config, pruner, driver="masked", head=saved.head)(
+        params, batch
+    )
     if trace.survival_NBL is None:
-        return np.asarray(logits), np.asarray(batch.valid_BL) * CONFIG.num_layers
+        return np.asarray(logits), np.asarray(batch.valid_BL) * saved.config.num_layers
     return np.asarray(logits), (np.asarray(trace.survival_NBL) > 0).sum(axis=0)

@@ -11,14 +11,12 @@ import pytest
 from adapler_jax import nn
 from adapler_jax.encoders import bert
 from adapler_jax.encoders.attention import key_bias, scaled_dot_product_attention
+from adapler_jax.export.onnx.attention import attention
+from adapler_jax.export.onnx.bert import BERT, attention_output, embed, feed_forward
 from adapler_jax.export.onnx.layers import (
     LOWEST,
     Layer,
     activate,
-    attention,
-    attention_output,
-    embed,
-    feed_forward,
     norm,
 )
 from adapler_jax.export.onnx.ranges import Ranges
@@ -133,9 +131,10 @@ def run_attention(*, needs=frozenset(), first_only=False, **options):
     outputs = {"attended_TD": np.float32} | {f"{need}_BR": np.float32 for need in sorted(needs)}
 
     def build(graph):
-        layer = Layer("layer", layer_params(), CONFIG)
+        layer = Layer(0, layer_params(), CONFIG)
         texts = lay_out(graph, "valid_BR")
-        found = attention(graph, layer, "x_TD", texts, first_only=first_only, needs=needs)
+        options = {"position_T": None, "first_only": first_only, "needs": needs}
+        found = attention(graph, BERT, layer, "x_TD", texts, **options)
         return [found.attended_TD, *(found.received[need] for need in sorted(needs))]
 
     model = make_model(build, {"x_TD": np.float32, "valid_BR": np.bool_}, outputs, **options)
@@ -175,7 +174,7 @@ def test_the_halves_of_a_layer_equal_the_ones_of_bert(activation):
     attended_TD = random_array(*HIDDEN_TD.shape, seed=8)
 
     def build(graph):
-        layer = Layer("layer", layer_params(), config)
+        layer = Layer(0, layer_params(), config)
         middle_TD = attention_output(graph, layer, "x_TD", "a_TD")
         return [middle_TD, feed_forward(graph, layer, middle_TD)]
 
@@ -197,7 +196,7 @@ def test_integers_of_a_layer_stand_large_columns():
         """The mean error of the feed-forward half in integers."""
 
         def build(graph):
-            return [feed_forward(graph, Layer("layer", layer_params(), CONFIG, ranges), "x_TD")]
+            return [feed_forward(graph, Layer(0, layer_params(), CONFIG, ranges), "x_TD")]
 
         options = {"uses_contrib": True, "weight_bits": 8}
         (found_TD,) = run_graph(build, {"x_TD": hidden_TD}, {"y_TD": np.float32}, **options)
@@ -215,7 +214,7 @@ def test_a_layer_has_more_nodes_only_for_large_columns_and_tokens(column, ratio,
 
     def build(graph):
         ranges = Ranges(range_D, range_D, ratio)
-        return [feed_forward(graph, Layer("layer", layer_params(), CONFIG, ranges), "x_TD")]
+        return [feed_forward(graph, Layer(0, layer_params(), CONFIG, ranges), "x_TD")]
 
     options = {"uses_contrib": True, "weight_bits": 8}
     model = make_model(build, {"x_TD": np.float32}, {"y_TD": np.float32}, **options)

@@ -11,6 +11,7 @@ import pytest
 from adapler_jax import nn
 from adapler_jax.encoders import bert
 from adapler_jax.encoders.base import attend
+from adapler_jax.export.onnx.bert import linear_inputs
 from adapler_jax.export.onnx.ranges import (
     MAX_LENGTH,
     NUM_TEXTS,
@@ -35,7 +36,7 @@ def make_encoder():
 @pytest.mark.parametrize("ends", [(), (2,), (2, 3), (2, 3, 4)])
 def test_ranges_are_the_largest_values_of_each_column(ends):
     params = make_encoder()
-    found = state_ranges(params, CONFIG, ends)
+    found = state_ranges(linear_inputs, params, CONFIG, ends)
     shape = (NUM_TEXTS, LENGTH)
     token_BL = np.random.default_rng(SEED).integers(CONFIG.vocab_size, size=shape)
     if ends:
@@ -68,7 +69,9 @@ def test_a_large_end_of_a_text_is_seen():
     drawn = np.random.default_rng(SEED).integers(config.vocab_size, size=(NUM_TEXTS, LENGTH))
     rare = next(token for token in range(config.vocab_size) if token not in drawn)
     params["embeddings"]["token"] = params["embeddings"]["token"].at[rare, 3].set(1e4)
-    without, with_it = (state_ranges(params, config, ends) for ends in ((), (rare, rare)))
+    without, with_it = (
+        state_ranges(linear_inputs, params, config, ends) for ends in ((), (rare, rare))
+    )
     assert with_it.attention[0, 3] > 1.5 * without.attention[0, 3]
 
 

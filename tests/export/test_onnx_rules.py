@@ -201,7 +201,7 @@ def test_scores_of_states_equal_the_pruners_in_full_precision(method, activation
     state_TD = rng.normal(size=(9, CONFIG.hidden_dim)).astype(np.float32)
 
     def build(graph):
-        return [score_states(graph, "pruner.0", params, scorer_activation, "state_TD")]
+        return [score_states(graph, "pruner.0", params, "state_TD", activation=scorer_activation)]
 
     model = make_model(build, {"state_TD": np.float32}, {"logit_T": np.float32}, **options)
     (found_T,) = open_graph(model).run(None, {"state_TD": state_TD})

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from adapler_jax import flops, heads, model_flops
-from adapler_jax.encoders import ENCODERS, encoder_of
+from adapler_jax.encoders import ENCODERS, encoder_of, local_attention
 from adapler_jax.inference.autotune.select import DriverChoice
-from adapler_jax.inference.drivers import dense, packed, packed_attention, packed_last
+from adapler_jax.inference.drivers import dense, packed, packed_last
 from adapler_jax.inference.engine import prepare_inference_params
 from adapler_jax.inference.executed_flops import (
     blocks_of,
@@ -66,9 +66,9 @@ def _ran(monkeypatch):
     }
     slots["qkv_part"] = lambda *args, **kwargs: parts[args[3]](*args, **kwargs)
     monkeypatch.setitem(ENCODERS, "bert", bert._replace(**slots))
-    attention = packed_attention.scaled_dot_product_attention
+    attention = local_attention.scaled_dot_product_attention
     pairs = counted("pairs", lambda args: np.prod(args[0].shape[:2]) * args[1].shape[1], attention)
-    for module in (packed_attention, packed_last):
+    for module in (local_attention, packed_last):
         monkeypatch.setattr(module, "scaled_dot_product_attention", pairs)
     monkeypatch.setattr(packed, "TILES", TILES)
     monkeypatch.setattr(packed, "BLOCK_TOKENS", BLOCK)

@@ -1,4 +1,4 @@
-"""A ModernBERT that transformers saved is compressed, and its ONNX export raises one line."""
+"""ModernBERTs that transformers saved are compressed, and the ONNX file of one agrees."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,15 @@ torch = pytest.importorskip(
 )
 transformers = pytest.importorskip("transformers")
 
-from adapler_jax.export.onnx.build import build_model  # noqa: E402
+from adapler_jax import onnx  # noqa: E402
+from adapler_jax.export.onnx.export import export_onnx  # noqa: E402
 from adapler_jax.inference.classifier import Classifier  # noqa: E402
 from adapler_jax.training.compress import compress  # noqa: E402
 from adapler_jax.weights.save import load_model  # noqa: E402
 from adapler_jax.weights.torch_model import MODELING_FILE  # noqa: E402
 from tests.data.conftest import build_tokenizer  # noqa: E402
 from tests.encoders.made_modernbert import torch_model  # noqa: E402
+from tests.encoders.test_modernbert_heads_compare import given_folder  # noqa: E402
 from tests.training.test_compress_families import (  # noqa: E402
     OPTIONS,
     make_texts,
@@ -39,5 +41,23 @@ def test_a_checkpoint_is_kept_exactly_and_made_faster(pooling, train, tmp_path):
     saved = load_model(tmp_path / "out" / "model")
     assert saved.config.family == "modernbert" and saved.pruner_name != "keep_all"
     assert not (saved.directory / MODELING_FILE).exists()
-    with pytest.raises(ValueError, match="encoder 'modernbert' with pruner .* has no ONNX form"):
-        build_model(saved)
+    export_onnx(saved.directory)
+    expected = Classifier.load(saved.directory).predict(texts[:40])
+    found = onnx.Classifier.load(saved.directory).predict(texts[:40])
+    assert [answer.label for answer in found] == [answer.label for answer in expected]
+    assert [answer.kept_words for answer in found] == [answer.kept_words for answer in expected]
+
+
+@pytest.mark.parametrize("kind", ["scores", "vectors"])
+def test_models_of_other_heads_are_made_faster(kind, tmp_path):
+    given, texts = tmp_path / "given", make_texts()
+    if kind == "scores":
+        given_folder(given, num_labels=1, classifier_pooling="mean")
+        texts = [(texts[row % 60], text) for row, text in enumerate(texts)]
+    else:
+        given_folder(given, "ModernBertModel")
+    options = OPTIONS._replace(train=False, pooling="mean" if kind == "vectors" else None)
+    compress(given, texts, tmp_path / "out", options=options, log=lambda note: None)
+    saved = load_model(tmp_path / "out" / "model")
+    assert saved.config.family == "modernbert" and saved.pruner_name != "keep_all"
+    assert saved.head.name == {"scores": "regression", "vectors": "embedding"}[kind]

@@ -16,16 +16,14 @@ import onnx
 from onnx import TensorProto
 
 import adapler_jax
+from adapler_jax.encoders import encoder_of
+from adapler_jax.export.onnx.attention import attention
+from adapler_jax.export.onnx.bert import BERT
 from adapler_jax.export.onnx.budgets import SiteValues, values_of_sites
 from adapler_jax.export.onnx.graph import OPSETS, Graph, Value
 from adapler_jax.export.onnx.heads import BATCH_AXES, HEADS, OUTPUT_AXES, Walk, num_logits
-from adapler_jax.export.onnx.layers import (
-    Layer,
-    attention,
-    attention_output,
-    embed,
-    feed_forward,
-)
+from adapler_jax.export.onnx.layers import EncoderForm, Layer
+from adapler_jax.export.onnx.modernbert import MODERNBERT
 from adapler_jax.export.onnx.ranges import Ranges, end_tokens, state_ranges
 from adapler_jax.export.onnx.rules import NO_VALUES, RULES, score_states
 from adapler_jax.export.onnx.settings import (
@@ -63,7 +61,7 @@ from adapler_jax.types import (
 from adapler_jax.weights.save import Saved
 from adapler_jax.weights.sentence_modules import COSINE, DEFAULT_PROMPT, PROMPTS, SIMILARITY
 
-FAMILY = "bert"  # of encoders; RoBERTa and DistilBERT are of it once they are loaded
+FORMS: dict[str, EncoderForm] = {"bert": BERT, "modernbert": MODERNBERT}  # by family
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +78,14 @@ class Sites:
         site_params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], self.params)
         graph, name, rule = walk.graph, f"pruner.{site.layer}", RULES[self.pruner.name]
         if STATE in self.pruner.needs:
-            activation = rule.activation or config.activation
-            logit_T = score_states(graph, name, site_params, activation, walk.hidden_TD)
+            logit_T = score_states(
+                graph,
+                name,
+                site_params,
+                walk.hidden_TD,
+                activation=rule.activation or config.activation,
+                norm_epsilon=config.norm_epsilon if config.is_pre_norm else None,
+            )
             score_BR = take(graph, logit_T, walk.texts.index_BR)
         elif TOKEN in self.pruner.needs:
             table_V = graph.weight(f"{name}.saliency", site_params["saliency_JV"])
@@ -112,6 +116,7 @@ def build_model(
       ValueError: the model has another head, or its pruner cannot be exported.
     """
     config, pruner = saved.config, _checked_pruner(saved, opset)
+    form, encoder = FORMS[config.family], saved.params["encoder"]
     graph = Graph(uses_contrib=uses_contrib, weight_bits=weight_bits)
     calibration = None
     if pruner.takes_budgets:
@@ -120,9 +125,13 @@ def build_model(
     sites = _sites(graph, saved, pruner, calibration)
     ranges = None
     if weight_bits is not None:
-        ranges = state_ranges(saved.params["encoder"], config, end_tokens(saved.directory))
+        ranges = state_ranges(form.linear_inputs, encoder, config, end_tokens(saved.directory))
     for layer in range(config.num_layers):
         _run_layer(walk, saved, sites, layer, ranges)
+    if walk.keeps_exits:
+        walk.take_all()
+    if form.final is not None:
+        walk.hidden_TD = form.final(graph, encoder, config, walk.hidden_TD)
     outputs = HEADS[saved.head.name](walk, saved)
     for name, value in (outputs | {KEPT: _kept_layers(walk)}).items():
         graph.name_result(value, name)
@@ -163,10 +172,10 @@ def _checked_pruner(saved: Saved, opset: int) -> Pruner:
         raise ValueError(f"opset is {opset}; expected {OPSETS[0]} to {OPSETS[-1]}")
     pruner, family = pruner_of_saved(saved), saved.config.family
     check_supported(pruner, saved.config)
-    if family != FAMILY or (pruner.sites and pruner.name not in RULES):
+    if family not in FORMS or (pruner.sites and pruner.name not in RULES):
         raise ValueError(
             f"{saved.directory}: encoder {family!r} with pruner {pruner.name!r} has no ONNX "
-            f"form; there are {FAMILY} with {', '.join(RULES)}"
+            f"form; there are {', '.join(FORMS)} with {', '.join(RULES)}"
         )
     return pruner
 
@@ -175,7 +184,7 @@ def _settings(saved: Saved, calibration: Calibration | None) -> dict[str, Any]:
     """Return what `adapler_jax.onnx` needs to run a model; JSON values."""
     rows = () if calibration is None else calibration.rows
     thresholds = None
-    if saved.head is MULTI_LABEL:
+    if saved.head.name == MULTI_LABEL.name:
         thresholds = saved_thresholds(saved.extra, saved.class_names, where=saved.directory)
     return {
         "class_names": list(saved.class_names),
@@ -238,7 +247,7 @@ def _start(graph: Graph, saved: Saved) -> Walk:
     segment_T = None
     if saved.config.num_segments > 1:
         segment_T = take(graph, flatten(graph, SEGMENTS), slot_T)
-    hidden_TD = embed(
+    hidden_TD = FORMS[saved.config.family].embed(
         graph,
         saved.params["encoder"]["embeddings"],
         saved.config,
@@ -247,15 +256,16 @@ def _start(graph: Graph, saved: Saved) -> Walk:
         position_T=graph.add("Mod", slot_T, num_slots),
     )
     keeps_exits = saved.head.name in ("span", "token_classification")
-    return Walk(graph, hidden_TD, texts, slot_T, token_T, [], [], keeps_exits)
+    return Walk(graph, hidden_TD, texts, slot_T, token_T, [], [], keeps_exits, num_slots)
 
 
 def _run_layer(walk: Walk, saved: Saved, sites: Sites, index: int, ranges: Ranges | None) -> None:
     """Run one layer with the pruner's site in it; the last one for [CLS] alone where it can."""
     graph, config, num_layers = walk.graph, saved.config, saved.config.num_layers
+    form = FORMS[config.family]
     params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], saved.params["encoder"]["layers"])
     ranges = jax.tree.map(lambda leaf: leaf[index], ranges)
-    layer = Layer(f"layers.{index}", params, config, ranges)
+    layer = Layer(index, params, config, ranges)
     here = {site.point: site for site in sites.pruner.sites if site.layer == index}
     inner_site = here.get(BEFORE_FEED_FORWARD)
     if BEFORE_ATTENTION in here:
@@ -264,23 +274,25 @@ def _run_layer(walk: Walk, saved: Saved, sites: Sites, index: int, ranges: Range
     first_only = reads_first and inner_site is None
     attended = attention(
         graph,
+        form,
         layer,
         walk.hidden_TD,
         walk.texts,
+        position_T=walk.positions() if encoder_of(config).needs_positions else None,
         first_only=first_only,
         needs=sites.pruner.attention_needs if inner_site else frozenset(),
     )
     slot_T = walk.slot_T
     if first_only:
         walk.take_first()
-    walk.hidden_TD = attention_output(graph, layer, walk.hidden_TD, attended.attended_TD)
+    walk.hidden_TD = form.attention_output(graph, layer, walk.hidden_TD, attended.attended_TD)
     if inner_site is not None:
         sites.apply(walk, config, inner_site, attended.received)
         slot_T = walk.slot_T
         if reads_first:
             walk.take_first()
     walk.ran.append(slot_T)
-    walk.hidden_TD = feed_forward(graph, layer, walk.hidden_TD)
+    walk.hidden_TD = form.feed_forward(graph, layer, walk.hidden_TD)
 
 
 def _kept_layers(walk: Walk) -> Value:

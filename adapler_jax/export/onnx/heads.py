@@ -13,7 +13,7 @@ import numpy as np
 from onnx import TensorProto
 
 from adapler_jax.export.onnx.graph import Graph, Value
-from adapler_jax.export.onnx.layers import activate
+from adapler_jax.export.onnx.layers import activate, norm
 from adapler_jax.export.onnx.linear import linear
 from adapler_jax.export.onnx.settings import END_LOGITS, LOGITS, MASK, START_LOGITS, TOKENS
 from adapler_jax.export.onnx.texts import (
@@ -27,6 +27,7 @@ from adapler_jax.export.onnx.texts import (
 )
 from adapler_jax.heads import TOKEN_CLASSIFICATION
 from adapler_jax.heads.embedding import MEAN, MIN_NORM, TANH
+from adapler_jax.heads.pooling import pooling_of
 from adapler_jax.types import MASK_BIAS
 from adapler_jax.weights.save import Saved
 
@@ -45,6 +46,7 @@ class Walk:
     exits: list[tuple[Value, Value]]  # states [E, D] and slots [E] of dropped tokens
     ran: list[Value]  # slots of the tokens of each layer
     keeps_exits: bool
+    num_slots: Value  # int64 [1], L
 
     def drop(self, keep_BR: Value) -> None:
         """Leave out all tokens but the kept ones."""
@@ -59,6 +61,18 @@ class Walk:
         self.texts = lay_out(graph, keep_BR)
         self.hidden_TD = take(graph, self.hidden_TD, kept_T)
         self.slot_T = take(graph, self.slot_T, kept_T)
+
+    def positions(self) -> Value:
+        """Return the original positions, int64 [T]."""
+        return self.graph.add("Mod", self.slot_T, self.num_slots)
+
+    def take_all(self) -> None:
+        """Take the last states of dropped tokens too, where they are kept."""
+        exits = [*self.exits, (self.hidden_TD, self.slot_T)]
+        self.hidden_TD, self.slot_T = (
+            self.graph.add("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
+            for parts in zip(*exits)
+        )
 
     def take_first(self) -> None:
         """Leave the states of [CLS] alone, float32 [B, D]."""
@@ -77,30 +91,35 @@ def has_token(walk: Walk) -> Value:
     return walk.graph.add("Greater", walk.graph.add("ReduceMax", MASK, (1,), keepdims=1), 0)
 
 
+def pool(graph: Graph, saved: Saved, state_XD: Value) -> Value:
+    """Return what a classifier reads; `heads.classification` has the equation."""
+    head, config = saved.params["head"], saved.config
+    pooled_XD = linear(graph, "head.pooler", head["pooler"], state_XD, exact=True)
+    pooled_XD = activate(graph, config.pooler_activation, pooled_XD)
+    if not config.has_pooler_norm:
+        return pooled_XD
+    params, epsilon = head["pooler_norm"], config.norm_epsilon
+    return norm(graph, "head.pooler_norm", params, pooled_XD, epsilon=epsilon)
+
+
 def classify(walk: Walk, saved: Saved) -> dict[str, Value]:
-    """Return the logits of the classes from the state of [CLS], 0 for a text without a token."""
-    graph, head = walk.graph, saved.params["head"]
-    pooled_BD = linear(graph, "head.pooler", head["pooler"], walk.hidden_TD, exact=True)
-    pooled_BD = activate(graph, saved.config.pooler_activation, pooled_BD)
+    """Return the logits of the classes, 0 for a text without a token.
+
+    They are of the state of [CLS], or of the mean of the tokens that are left.
+    """
+    graph, head, state_BD = walk.graph, saved.params["head"], walk.hidden_TD
+    if pooling_of(saved.head) == MEAN:
+        state_BD = mean_of_texts(graph, walk.texts, state_BD)
+    pooled_BD = pool(graph, saved, state_BD)
     logits_BC = linear(graph, "head.classifier", head["classifier"], pooled_BD, exact=True)
     return {LOGITS: graph.add("Where", has_token(walk), logits_BC, 0.0)}
 
 
-def last_states(walk: Walk) -> tuple[Value, Value]:
-    """Return the last states of all tokens, dropped ones included, [E, D], and their slots [E]."""
-    exits = [*walk.exits, (walk.hidden_TD, walk.slot_T)]
-    states, slots = (
-        walk.graph.add("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
-        for parts in zip(*exits)
-    )
-    return states, slots
-
-
 def score_ends(walk: Walk, saved: Saved) -> dict[str, Value]:
     """Return the logits of each token as first and last of the answer, MASK_BIAS for padding."""
-    graph = walk.graph
-    states, slots = last_states(walk)
-    logits_E2 = linear(graph, "head.span", saved.params["head"]["span"], states, exact=True)
+    graph, slots = walk.graph, walk.slot_T
+    span = saved.params["head"]["span"]
+    logits_E2 = linear(graph, "head.span", span, walk.hidden_TD, exact=True)
     zero_X = graph.add("Cast", graph.add("Mul", flatten(graph, MASK), 0), to=TensorProto.FLOAT)
     is_token_BL = graph.add("Cast", MASK, to=TensorProto.BOOL)
     shape, has_token_B1 = graph.add("Shape", TOKENS), has_token(walk)
@@ -116,10 +135,12 @@ def score_ends(walk: Walk, saved: Saved) -> dict[str, Value]:
 
 def tag_tokens(walk: Walk, saved: Saved) -> dict[str, Value]:
     """Return the logits of the tags of each token, 0 for padding."""
-    graph, (states, slots) = walk.graph, last_states(walk)
-    logits_EC = linear(
-        graph, "head.classifier", saved.params["head"]["classifier"], states, exact=True
-    )
+    graph, slots = walk.graph, walk.slot_T
+    classifier = saved.params["head"]["classifier"]
+    state_ED = walk.hidden_TD
+    if "pooler" in saved.params["head"]:
+        state_ED = pool(graph, saved, state_ED)
+    logits_EC = linear(graph, "head.classifier", classifier, state_ED, exact=True)
     num_tags = num_logits(saved)
     is_token_X = graph.add("Cast", flatten(graph, MASK), to=TensorProto.FLOAT)
     is_token_X1 = graph.add("Unsqueeze", is_token_X, (1,))

@@ -30,7 +30,7 @@ def linear(
     range_I: np.ndarray | None = None,
     above: float | None = None,
 ) -> Value:
-    """Return x @ kernel + bias; `kernel` is (in, out).
+    """Return x @ kernel + bias; `kernel` is (in, out), and the bias may be absent.
 
     Where the graph quantizes, the operands are integers.
 
@@ -43,21 +43,27 @@ def linear(
       range_I: largest absolute value of each input, for `spread`; None to leave the inputs.
       above: the lowest input, below 0, if each token gets a scale of its own; else None.
     """
-    kernel_IO, bias = np.asarray(params["kernel"]), params["bias"]
+    kernel_IO, bias = np.asarray(params["kernel"]), ABSENT
+    if "bias" in params:
+        bias = graph.weight(f"{name}.bias", params["bias"])
     if graph.weight_bits is None or exact:
         product_XO = graph.add("MatMul", x_XI, graph.weight(f"{name}.kernel", kernel_IO))
-        return graph.add("Add", product_XO, graph.weight(f"{name}.bias", bias))
+        return _plus(graph, product_XO, bias)
     if range_I is not None and np.max(range_I) >= LARGE_COLUMN * np.median(range_I):
         factor_I, kernel_IO = spread(range_I, kernel_IO)
         x_XI = graph.add("Mul", x_XI, graph.weight(f"{name}.factor", factor_I))
-    bias = graph.weight(f"{name}.bias", bias)
     if above is None:
         return _integer_product(graph, name, kernel_IO, x_XI, bias)
     # Absolute values would take longer than the largest value, and `above` bounds the others.
     size_X1 = graph.add("Max", graph.add("ReduceMax", x_XI, (-1,)), -above)
     unit_XI = graph.add("Div", x_XI, size_X1)
     product_XO = _integer_product(graph, name, kernel_IO, unit_XI, ABSENT)
-    return graph.add("Add", graph.add("Mul", product_XO, size_X1), bias)
+    return _plus(graph, graph.add("Mul", product_XO, size_X1), bias)
+
+
+def _plus(graph: Graph, x_XO: Value, bias: Value) -> Value:
+    """Return the sum with a bias, which may be ABSENT."""
+    return x_XO if bias == ABSENT else graph.add("Add", x_XO, bias)
 
 
 def _integer_product(

@@ -1,4 +1,4 @@
-"""Find how large the inputs of BERT's linear maps become.
+"""Find how large the inputs of an encoder's linear maps become.
 
 A few columns of the states are large for every token, and a few tokens are large inside of a
 feed-forward half, whatever the text: random tokens show them. [CLS] and [SEP] are often such
@@ -7,7 +7,7 @@ tokens.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,8 @@ import numpy as np
 
 from adapler_jax.data.tokenization.tokenizers import load_core
 from adapler_jax.encoders import encoder_of
-from adapler_jax.encoders.base import attend, embed_batch, scan_layers
-from adapler_jax.nn import ACTIVATIONS, linear
-from adapler_jax.types import EncoderConfig, Params
+from adapler_jax.encoders.base import attend, embed_batch, scan_layers, slot_positions
+from adapler_jax.types import Array, EncoderConfig, Params
 
 SEED = 0
 NUM_TEXTS, MAX_LENGTH = 16, 64
@@ -25,11 +24,38 @@ VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")  # files of tokeniz
 SMALLEST = 1e-8  # of a median that divides
 
 
+class LinearInputs(NamedTuple):
+    """Inputs of the linear maps of a layer."""
+
+    attention_BLD: Array  # of queries, keys and values
+    feed_forward_BLD: Array
+    inner_BLF: Array  # of the second map of the feed-forward half
+
+
+class InputsFn(Protocol):
+    """Return the inputs of a layer's linear maps, by JAX.
+
+    `hidden_BLD` enters the layer, and `middle_BLD` is between its halves.
+    """
+
+    def __call__(
+        self,
+        params: Params,
+        config: EncoderConfig,
+        hidden_BLD: Array,
+        middle_BLD: Array,
+        /,
+        *,
+        index: Array,
+    ) -> LinearInputs:
+        """Return the inputs; `index` is the layer, an int32 scalar."""
+
+
 class Ranges(NamedTuple):
     """Ranges in all layers, or without the first axis in one."""
 
-    attention: np.ndarray  # largest |h| of each column of the states that enter, float32 [N, D]
-    feed_forward: np.ndarray  # of the states between the halves, float32 [N, D]
+    attention: np.ndarray  # largest |x| of each input of queries, keys, values, float32 [N, D]
+    feed_forward: np.ndarray  # of the feed-forward half, float32 [N, D]
     # Inside of the feed-forward half: the largest entry over the median token's, float32 [N].
     token_ratio: np.ndarray
 
@@ -44,12 +70,15 @@ def end_tokens(directory: Path) -> list[int]:
     return load_core(directory).encode("").ids
 
 
-def state_ranges(params: Params, config: EncoderConfig, ends: Sequence[int] = ()) -> Ranges:
-    """Return the ranges of the states of NUM_TEXTS texts of random tokens; none is dropped.
+def state_ranges(
+    linear_inputs: InputsFn, params: Params, config: EncoderConfig, ends: Sequence[int] = ()
+) -> Ranges:
+    """Return the ranges of NUM_TEXTS texts of random tokens; none is dropped.
 
     Args:
+      linear_inputs: of the family.
       params: of the encoder.
-      config: of the encoder, of BERT's family.
+      config: of the encoder.
       ends: ids around a text, as `end_tokens` returns them: one before it, the others after it.
     """
     encoder = encoder_of(config)
@@ -64,19 +93,21 @@ def state_ranges(params: Params, config: EncoderConfig, ends: Sequence[int] = ()
 
     def step(hidden_BLD, inputs):
         """Run one layer."""
-        (layer,) = inputs
-        bias_BS = jnp.zeros((NUM_TEXTS, length))
-        middle_BLD, _ = attend(encoder, layer, config, hidden_BLD, bias_BS)
-        inner_BLF = ACTIVATIONS[config.activation](linear(layer["ffn_in"], middle_BLD, jnp.float32))
-        size_BL = jnp.max(inner_BLF, axis=-1)
+        layer, index = inputs
+        bias_BS, position_1L = jnp.zeros((NUM_TEXTS, length)), slot_positions(length)
+        middle_BLD, _ = attend(
+            encoder, layer, config, hidden_BLD, bias_BS, index=index, position_BL=position_1L
+        )
+        found = linear_inputs(layer, config, hidden_BLD, middle_BLD, index=index)
+        size_BL = jnp.max(found.inner_BLF, axis=-1)
         ratio = jnp.max(size_BL) / jnp.maximum(jnp.median(size_BL), SMALLEST)
-        ranges = Ranges(largest(hidden_BLD), largest(middle_BLD), ratio)
+        ranges = Ranges(largest(found.attention_BLD), largest(found.feed_forward_BLD), ratio)
         return encoder.feed_forward(layer, config, middle_BLD), ranges
 
     @jax.jit
     def run(params, token_BL):
         """Run all layers."""
         hidden_BLD = embed_batch(encoder, params, config, token_BL, jnp.zeros_like(token_BL))
-        return scan_layers(step, hidden_BLD, params["layers"])[1]
+        return scan_layers(step, hidden_BLD, params["layers"], np.arange(config.num_layers))[1]
 
     return jax.tree.map(np.asarray, run(params, jnp.asarray(token_BL, jnp.int32)))

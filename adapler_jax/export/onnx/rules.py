@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from adapler_jax.export.onnx.budgets import SiteValues
 from adapler_jax.export.onnx.graph import Graph, Value
-from adapler_jax.export.onnx.layers import activate
+from adapler_jax.export.onnx.layers import activate, norm
 from adapler_jax.export.onnx.linear import linear
 from adapler_jax.export.onnx.texts import Texts
 from adapler_jax.pruning.adapler import MASKED_LOGIT, SCORE_RTOL
@@ -36,9 +36,27 @@ class Rule(NamedTuple):
 
 
 def score_states(
-    graph: Graph, name: str, site_params: Params, activation: str, hidden_TD: Value
+    graph: Graph,
+    name: str,
+    site_params: Params,
+    hidden_TD: Value,
+    *,
+    activation: str,
+    norm_epsilon: float | None = None,
 ) -> Value:
-    """Return the number of a small network for each state, float32 [T]."""
+    """Return the number of a small network for each state, float32 [T].
+
+    Args:
+      graph: gets the nodes.
+      name: beginning of the names of its weights.
+      site_params: of the network.
+      hidden_TD: float32.
+      activation: a name in nn.ACTIVATIONS.
+      norm_epsilon: as in `scores.scorer_logits`.
+    """
+    if norm_epsilon is not None:
+        ones_D = np.ones(np.shape(site_params["hidden"]["kernel"])[0], np.float32)
+        hidden_TD = norm(graph, f"{name}.norm", {"scale": ones_D}, hidden_TD, epsilon=norm_epsilon)
     inner_TP = linear(graph, f"{name}.hidden", site_params["hidden"], hidden_TD, exact=True)
     inner_TP = activate(graph, activation, inner_TP)
     kernel_P1 = np.asarray(site_params["score"]["kernel"])

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax.encoders import encoder_of
-from adapler_jax.encoders.attention import key_bias, scaled_dot_product_attention
-from adapler_jax.encoders.base import layer_bias
+from adapler_jax.encoders.attention import key_bias
+from adapler_jax.encoders.base import local_layers
+from adapler_jax.encoders.local_attention import layer_attention
 from adapler_jax.inference.drivers.ragged_ops import (
     descending_sizes,
     from_bits,
@@ -198,12 +199,14 @@ def _group_attention(
     if block.position_T is not None:
         position_GR = rows_of_texts(block.position_T, group, length)
     query_GRD, key_GRD, value_GRD = jnp.split(qkv_GRQ, 3, axis=-1)
-    attended_GRD, received = scaled_dot_product_attention(
+    attended_GRD, received = layer_attention(
+        local_layers(encoder_of(config), config),
         query_GRD,
         key_GRD,
         value_GRD,
         key_bias(valid_GR),
-        layer_bias(encoder_of(config), config, index, position_GR),
+        index=index,
+        position_BL=position_GR,
         num_heads=config.num_heads,
         query_mask_BL=valid_GR if needs else None,
         needs=needs,

@@ -4,7 +4,6 @@ teacher     logits of the fine-tuned model                              -> teach
 distill     the student, from the teacher's layers and soft labels      -> model/, best epoch
 """
 
-import dataclasses
 import math
 import pathlib
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from ml_collections import ConfigDict
 
 from adapler_jax import flops, model_flops
 from adapler_jax.data.batching.padding import PerExampleArrays
+from adapler_jax.encoders import encoder_of
+from adapler_jax.encoders.base import config_of_layers
 from adapler_jax.presets.sections import distill_section
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import is_layer_subset
@@ -69,7 +70,7 @@ def cut_layers(
 ) -> tuple[Params, EncoderConfig]:
     """Return the model with these layers alone, and its sizes."""
     kept = jax.tree.map(lambda leaf: leaf[jnp.array(layers)], params["encoder"]["layers"])
-    config = dataclasses.replace(config, num_layers=len(layers))
+    config = config_of_layers(encoder_of(config), config, layers)
     return params | {"encoder": params["encoder"] | {"layers": kept}}, config
 
 
