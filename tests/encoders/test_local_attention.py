@@ -24,6 +24,7 @@ from adapler_jax.inference.engine import DRIVERS, make_engine, prepare_inference
 from adapler_jax.pruning import adapler, powerbert
 from adapler_jax.types import ATTENTION_NEEDS, Batch
 from tests.encoders.made_modernbert import RAW, random_params
+from tests.marks import mostly_long
 
 LOCAL = LocalLayers((1, 2), 4)
 LONG = read_fields(RAW | {"max_position_embeddings": 90})
@@ -45,7 +46,7 @@ def made_tokens(lengths, num_slots, seed=0):
     return query_BLD, key_BLD, value_BLD, valid_BL, position_BL
 
 
-@pytest.mark.parametrize("num_slots", [17, 20, 33])
+@pytest.mark.parametrize("num_slots", mostly_long([17, 20, 33], quick=[17]))
 def test_blocks_give_what_all_pairs_give(num_slots):
     *tokens, valid_BL, position_BL = made_tokens((num_slots, 1, 9), num_slots)
     options = {"num_heads": HEADS, "query_mask_BL": valid_BL, "needs": ATTENTION_NEEDS}

@@ -23,6 +23,7 @@ from tests.encoders.made_modernbert import (  # noqa: E402
     rewrite_config,
     torch_model,
 )
+from tests.marks import mostly_long  # noqa: E402
 
 pytestmark = pytest.mark.compare
 KEY = jax.random.key(0)
@@ -98,7 +99,7 @@ def test_states_and_logits_are_those_of_transformers(name, form, tmp_path):
         )
 
 
-@pytest.mark.parametrize("driver", ["masked", "bucketed", "packed"])
+@pytest.mark.parametrize("driver", mostly_long(["masked", "bucketed", "packed"], quick=["masked"]))
 def test_states_of_long_texts_are_those_of_transformers(driver, tmp_path):
     model = torch_model(local_attention=128, max_position_embeddings=1024, initializer_range=0.2)
     model.save_pretrained(tmp_path)
@@ -150,7 +151,7 @@ def save_ours(folder, out, *, tokenizer=None):
     return out
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", mostly_long(["cls", "mean"], quick=["mean"]))
 def test_a_saved_model_of_either_pooling_is_that_of_transformers_again(pooling, tmp_path):
     model = torch_model(classifier_pooling=pooling)
     model.save_pretrained(tmp_path / "theirs")
