@@ -325,8 +325,12 @@ def names_in_order(labels, source) -> tuple[str, ...]:
 
 
 def numbers_by_name(numbers) -> dict[str, int] | None:
-    """Return label2id by its numbers; None unless each number from 0 has one name."""
-    if not isinstance(numbers, dict) or not all(type(number) is int for number in numbers.values()):
+    """Return label2id by its numbers, or its texts of numbers; None unless each has one name."""
+    if not isinstance(numbers, dict):
+        return None
+    by_text = {str(number): number for number in range(len(numbers))}
+    numbers = {name: by_text.get(str(number), number) for name, number in numbers.items()}
+    if not all(type(number) is int for number in numbers.values()):
         return None
     if not all(is_name(name) for name in numbers) or sorted(numbers.values()) != list(
         range(len(numbers))
