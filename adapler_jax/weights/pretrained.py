@@ -141,7 +141,7 @@ def open_checkpoint(path_or_name, head: Head) -> tuple[Path, EncoderConfig, dict
     """
     directory = resolve_model(path_or_name)
     config, raw = read_config(directory)
-    pooling = pooling_of_config(raw)
+    pooling = pooling_of_config(raw, directory / CONFIG_FILE)
     if is_pooled(head) and pooling != pooling_of(head):
         raise ValueError(
             f"{directory / CONFIG_FILE} has classifier_pooling {shown(pooling)}, and the head "

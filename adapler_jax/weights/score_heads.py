@@ -65,7 +65,7 @@ def head_of_checkpoint(directory: Path) -> Head:
         return read_modules(path.parent).head
     if is_for_tokens(raw):
         return TOKEN_CLASSIFICATION
-    pooling = pooling_of_config(raw)
+    pooling = pooling_of_config(raw, path)
     if has_one_output(raw):
         return regression(read_activation(path.parent, raw), pooling=pooling)
     if raw.get(PROBLEM_TYPE) == REGRESSION_TYPE:
