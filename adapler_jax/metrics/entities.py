@@ -1,7 +1,7 @@
 """Score entities: a found one counts if its kind and both of its ends are right.
 
-The rules are seqeval's and CoNLL's, for tags with the prefixes B, I, E, S or L, U. A tag without a
-prefix continues an entity of its kind.
+The rules are seqeval's and CoNLL's, for tags with the prefixes B, I, E, S, or L, M, U. A tag
+without a prefix continues an entity of its kind. A prefix alone is a tag where there is one kind.
 
 Shape letters:
 
@@ -16,8 +16,12 @@ import numpy as np
 
 OUTSIDE = "O"  # tag of words that no entity has
 BEGIN, INSIDE, END, SINGLE = "B", "I", "E", "S"
-# Of BILOU, by the prefix of BIOES.
-PREFIXES = {BEGIN: BEGIN, INSIDE: INSIDE, END: END, SINGLE: SINGLE, "L": END, "U": SINGLE}
+# Of BIOES, BILOU and BMES, with the meaning in BIOES.
+PREFIXES = {
+    **{prefix: prefix for prefix in (BEGIN, INSIDE, END, SINGLE)},
+    **{"L": END, "M": INSIDE, "U": SINGLE},
+}
+ONLY_KIND = "_"  # of tags that are a prefix alone
 ENTITY_F1, WORD_ACCURACY = "entity_f1", "word_accuracy"
 METRICS = (ENTITY_F1, WORD_ACCURACY)
 
@@ -55,13 +59,16 @@ class EntityCounts(NamedTuple):
 
 def split_tag(tag: str) -> tuple[str, str]:
     """Return the prefix, one of BIOES, and the kind of a tag other than OUTSIDE."""
-    prefix, dash, kind = tag.partition("-")
-    return (PREFIXES[prefix], kind) if dash and prefix in PREFIXES else (INSIDE, tag)
+    prefix, _, kind = tag.partition("-")
+    return (PREFIXES[prefix], kind or ONLY_KIND) if prefix in PREFIXES else (INSIDE, tag)
 
 
 def has_entities(tags: Sequence[str]) -> bool:
-    """Return whether tags are of entities: one is OUTSIDE or has a prefix. Else of all words."""
-    return any(tag == OUTSIDE or split_tag(tag)[1] != tag for tag in tags)
+    """Return whether tags are of entities: one is OUTSIDE, or a prefix and a kind.
+
+    Else they are of all words. A letter alone can be a part of speech.
+    """
+    return any(tag == OUTSIDE or ("-" in tag and split_tag(tag)[1] != tag) for tag in tags)
 
 
 def find_entities(tags: Sequence[str]) -> Iterator[Entity]:

@@ -1,15 +1,22 @@
 """Load a task of words with tags, in tokens."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from adapler_jax.data.tagging.rows import tokenize_sentences
+from adapler_jax.data.tagging.rows import TaggedRows, tokenize_sentences
 from adapler_jax.data.tagging.sentences import TaggedData, describe, load_sentences
 from adapler_jax.data.tokenization.tokenizers import load_tokenizer
 from adapler_jax.evaluation.scoring import Scorer
 from adapler_jax.evaluation.tag_scoring import TagScorer
 from adapler_jax.heads import TOKEN_CLASSIFICATION
-from adapler_jax.metrics.entities import WORD_ACCURACY, check_tag_metric, has_entities
+from adapler_jax.metrics.entities import (
+    ENTITY_F1,
+    WORD_ACCURACY,
+    check_tag_metric,
+    find_entities,
+    has_entities,
+)
 from adapler_jax.training.task_record import TaskData
 from adapler_jax.training.text_tasks import (
     check_no_number_fields,
@@ -49,28 +56,45 @@ def tag_data(
         for name, sentences in data.splits.items()
         if name.partition("_")[0] in only
     }
-    lost = [
-        f"{name}: {found.num_lost} words have no token at {max_length} tokens a sentence, so they "
-        "count as words without a tag"
-        for name, found in rows.items()
-        if found.num_lost
-    ]
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
         tags, slots = data.splits[split].tags, rows[split].slots
         return TagScorer(metric, class_names=names, tags=tags, slots=slots)
 
+    lines = explain_scores(data, rows, metric=metric, max_length=max_length)
     return TaskData(
         name=data.task.name,
         metric=metric,
         head=TOKEN_CLASSIFICATION,
         class_names=names,
         splits={name: found.tokenized for name, found in rows.items()},
-        notes=(*data.notes, *notes, *describe(data), *lost),
+        notes=(*data.notes, *notes, *describe(data), *lines),
         make_scorer=make_scorer,
         unit="sentences",
         extra={"truncation_side": side} | base_model_entry(config.model),
     )
+
+
+def explain_scores(
+    data: TaggedData, rows: Mapping[str, TaggedRows], *, metric: str, max_length: int
+) -> Iterator[str]:
+    """Yield a line for each split whose words are cut off, or that has no entities to find.
+
+    Args:
+      data: the sentences.
+      rows: their tokens, by split.
+      metric: of the score.
+      max_length: tokens of a sentence.
+    """
+    for name, found in rows.items():
+        if found.num_lost:
+            yield (
+                f"{name}: {found.num_lost} words have no token at {max_length} tokens a "
+                "sentence, so they count as words without a tag"
+            )
+        entities = itertools.chain.from_iterable(map(find_entities, data.splits[name].tags))
+        if metric == ENTITY_F1 and not any(entities):
+            yield f"{name}: there are no entities, so {ENTITY_F1} is 0; correct the split"
 
 
 def load_tagged(config, directory: Path, saved_names: Sequence[str]) -> TaggedData:

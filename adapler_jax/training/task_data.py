@@ -132,7 +132,7 @@ def load_task_data(
         load = number_data
     task = load(config, directory, only, saved_names=saved_names)
     path = pathlib.Path(directory) / CONFIG_FILE
-    pooling = pooling_of_config(read_json(path)) if path.is_file() else CLS
+    pooling = pooling_of_config(read_json(path), path) if path.is_file() else CLS
     return task._replace(head=with_pooling(task.head, pooling))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adapler_jax.encoders import ENCODERS
+from adapler_jax.heads.embedding import CLS, POOLINGS
 from adapler_jax.io.messages import bounded_errors, listed, shown
 from adapler_jax.nn import ACTIVATIONS
 from adapler_jax.types import EncoderConfig
@@ -188,9 +189,18 @@ def quantization_problems(raw: dict[str, Any]) -> list[str]:
     return [f"quantization_config is there ({shown(method)}): save the model without quantisation"]
 
 
-def pooling_of_config(raw: dict[str, Any]) -> str:
-    """Return the state that a published classifier reads: of [CLS], or the mean of all tokens'."""
-    return raw.get(POOLING_KEY, "cls") if raw.get("model_type") in PUBLISHED else "cls"
+def pooling_of_config(raw: dict[str, Any], source) -> str:
+    """Return the state that a published classifier reads: of [CLS], or the mean of all tokens'.
+
+    Raises:
+      ValueError: it reads another one.
+    """
+    pooling = raw.get(POOLING_KEY, CLS) if raw.get("model_type") in PUBLISHED else CLS
+    if pooling not in POOLINGS:
+        raise ValueError(
+            f"{source}: {POOLING_KEY} is {shown(pooling)}; expected {' or '.join(POOLINGS)}"
+        )
+    return pooling
 
 
 def family_of(raw: dict[str, Any], source) -> str:
@@ -325,12 +335,14 @@ def names_in_order(labels, source) -> tuple[str, ...]:
 
 
 def numbers_by_name(numbers) -> dict[str, int] | None:
-    """Return label2id by its numbers; None unless each number from 0 has one name."""
-    if not isinstance(numbers, dict) or not all(type(number) is int for number in numbers.values()):
+    """Return label2id by its numbers, or its texts of numbers; None unless each has one name."""
+    if not isinstance(numbers, dict):
         return None
-    if not all(is_name(name) for name in numbers) or sorted(numbers.values()) != list(
-        range(len(numbers))
-    ):
+    by_text = {str(number): number for number in range(len(numbers))}
+    numbers = {name: by_text.get(str(number), number) for name, number in numbers.items()}
+    if not all(type(number) is int for number in numbers.values()):
+        return None
+    if not all(map(is_name, numbers)) or set(numbers.values()) != set(range(len(numbers))):
         return None
     return dict(sorted(numbers.items(), key=lambda item: item[1]))
 

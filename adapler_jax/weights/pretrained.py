@@ -120,8 +120,7 @@ def load_pretrained(
     rules = encoder.tensor_rules + parts.rules
     sizes = model_sizes(config, rules, {}, num_classes=total_classes)
     check_tensors(parts.tensors, rules, sizes, source)
-    if own_names is not None and len(own_names) != kept_classes:
-        own_names = None
+    own_names = check_named(own_names, kept_classes, directory / CONFIG_FILE)
     if class_names is not None and kept_classes and head.has_classes:
         parts, rows = order_classes(parts, own_names, class_names, notes=notes)
         own_names = named_by_rows(own_names, class_names, rows)
@@ -142,7 +141,7 @@ def open_checkpoint(path_or_name, head: Head) -> tuple[Path, EncoderConfig, dict
     """
     directory = resolve_model(path_or_name)
     config, raw = read_config(directory)
-    pooling = pooling_of_config(raw)
+    pooling = pooling_of_config(raw, directory / CONFIG_FILE)
     if is_pooled(head) and pooling != pooling_of(head):
         raise ValueError(
             f"{directory / CONFIG_FILE} has classifier_pooling {shown(pooling)}, and the head "
@@ -233,6 +232,24 @@ def read_classes(
     """
     check_kind(raw, tensors, path, head=head)
     return read_class_names(raw, path, notes=notes, takes_numbers=True)
+
+
+def check_named(
+    own_names: tuple[str, ...] | None, num_kept: int | None, source: Path
+) -> tuple[str, ...] | None:
+    """Return the names of the outputs that are kept; None without names, or where none is kept.
+
+    Raises:
+      ValueError: there are more or fewer names than outputs.
+    """
+    if own_names is None or num_kept is None:
+        return None
+    if len(own_names) != num_kept:
+        raise ValueError(
+            f"{source}: id2label names {len(own_names)} classes, {listed(own_names)}, and the "
+            f"classifier has {num_kept} outputs; name each of them"
+        )
+    return own_names
 
 
 def check_kind(raw: dict, tensors: dict, source: Path, *, head: Head) -> None:

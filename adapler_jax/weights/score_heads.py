@@ -28,7 +28,7 @@ from adapler_jax.weights.config import (
     pooling_of_config,
     read_json,
 )
-from adapler_jax.weights.section import SECTION, head_of, read_section
+from adapler_jax.weights.section import SECTION, head_of, is_for_tokens, read_section
 from adapler_jax.weights.sentence_modules import is_sentence_folder, read_modules
 
 CROSS_ENCODER_FILE = "config_sentence_transformers.json"
@@ -43,7 +43,6 @@ TORCH_NAME = re.compile(r"torch\.nn\.(?:modules\.\w+\.)?(Identity|Sigmoid)")
 PROBLEM_TYPE = "problem_type"
 MULTI_LABEL_TYPE, REGRESSION_TYPE = "multi_label_classification", "regression"
 NUM_LABELS = 2  # of transformers, where a config.json names none
-TOKENS_ENDING = "ForTokenClassification"  # of a class of transformers
 LABEL = "LABEL_0"  # the name that transformers gives a single output
 
 
@@ -66,7 +65,7 @@ def head_of_checkpoint(directory: Path) -> Head:
         return read_modules(path.parent).head
     if is_for_tokens(raw):
         return TOKEN_CLASSIFICATION
-    pooling = pooling_of_config(raw)
+    pooling = pooling_of_config(raw, path)
     if has_one_output(raw):
         return regression(read_activation(path.parent, raw), pooling=pooling)
     if raw.get(PROBLEM_TYPE) == REGRESSION_TYPE:
@@ -74,14 +73,6 @@ def head_of_checkpoint(directory: Path) -> Head:
         return regression(activation, num_outputs=count_outputs(raw), pooling=pooling)
     is_multi_label = raw.get(PROBLEM_TYPE) == MULTI_LABEL_TYPE
     return with_pooling(MULTI_LABEL if is_multi_label else CLASSIFICATION, pooling)
-
-
-def is_for_tokens(raw: dict[str, Any]) -> bool:
-    """Return whether config.json names a class for tags of tokens; raw is its content."""
-    architectures = raw.get("architectures")
-    return isinstance(architectures, list) and any(
-        isinstance(name, str) and name.endswith(TOKENS_ENDING) for name in architectures
-    )
 
 
 def why_other_classifier(raw: dict[str, Any], tensors: dict, head: Head) -> str:

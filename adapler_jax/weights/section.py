@@ -17,6 +17,7 @@ from adapler_jax.weights.labels import is_name
 
 SECTION = OUR_SECTION
 FORMAT = 1
+TOKENS_ENDING = "ForTokenClassification"  # of a class of transformers
 NEEDED = ("pruner", "max_length", "task", "extra")
 SINGLE_TEXTS = "single_texts"  # field of extra: true for a model of numbers of single texts
 REGRESSOR = "regressor"  # a model of several numbers, or of single texts
@@ -50,6 +51,14 @@ QA_FIELDS = dict.fromkeys(QA_COUNTS, int) | {
     "score_options_independently": bool,
     "protects_markers": bool,
 }
+
+
+def is_for_tokens(raw: dict[str, Any]) -> bool:
+    """Return whether config.json names a class for tags of tokens; raw is its content."""
+    architectures = raw.get("architectures")
+    return isinstance(architectures, list) and any(
+        isinstance(name, str) and name.endswith(TOKENS_ENDING) for name in architectures
+    )
 
 
 def make_section(
@@ -108,10 +117,15 @@ def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
                 stacklevel=2,
             )
     if not isinstance(section, dict):
+        where = source.parent
+        advice = (
+            "It gives tags to tokens: load it with TokenClassifier"
+            if is_for_tokens(raw)
+            else f"Make one from it: `adapler compress --model={where}` where it is fine-tuned, "
+            f"else `adapler train --config=adapler:custom --config.model={where}`"
+        )
         raise ValueError(
-            f"{source} has no {SECTION!r} section: not a saved model of this library. Make one "
-            f"from it: `adapler compress --model={source.parent}` where it is fine-tuned, else "
-            f"`adapler train --config=adapler:custom --config.model={source.parent}`"
+            f"{source} has no {SECTION!r} section: not a saved model of this library. {advice}"
         )
     if type(section.get("format")) is not int or section["format"] != FORMAT:
         raise ValueError(

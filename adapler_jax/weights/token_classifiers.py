@@ -10,8 +10,7 @@ from adapler_jax.io.messages import shown
 from adapler_jax.weights.config import CONFIG_FILE, read_json
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import DEFAULT_MAX_LENGTH, Saved, check_class_names, load_model
-from adapler_jax.weights.score_heads import TOKENS_ENDING, is_for_tokens
-from adapler_jax.weights.section import SECTION
+from adapler_jax.weights.section import SECTION, TOKENS_ENDING, is_for_tokens
 
 
 def is_tokens_checkpoint(directory) -> bool:

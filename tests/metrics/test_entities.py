@@ -30,6 +30,9 @@ from adapler_jax.metrics.entities import (
         ("PER PER LOC O", [("PER", 0, 1), ("LOC", 2, 2)]),
         ("B-A-B I-A-B", [("A-B", 0, 1)]),
         ("X-Y", [("X-Y", 0, 0)]),
+        ("B I O I B", [("_", 0, 1), ("_", 3, 3), ("_", 4, 4)]),  # one kind, without a name
+        ("B- I- E- S-", [("_", 0, 2), ("_", 3, 3)]),
+        ("B-PER M-PER E-PER S-PER", [("PER", 0, 2), ("PER", 3, 3)]),  # BMES
         ("O O", []),
         ("", []),
     ],
@@ -67,7 +70,7 @@ def test_scores_are_of_all_sentences_together():
 
 
 def test_parts_of_speech_are_no_entities():
-    assert not has_entities(["NOUN", "VERB"])
+    assert not has_entities(["NOUN", "VERB"]) and not has_entities(["I", "B", "NOUN"])
     assert has_entities(["PER", "O"]) and has_entities(["B-PER", "I-PER"])
     check_tag_metric("entity_f1")
     with pytest.raises(ValueError, match="is 'f1'; for tags of words there are entity_f1 and word"):

@@ -8,6 +8,7 @@ import pytest
 
 from adapler_jax.heads import SPAN, choice
 from adapler_jax.types import EncoderConfig
+from adapler_jax.weights.config import read_class_names
 from adapler_jax.weights.labels import align_classes, names_in_run
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import save_model
@@ -179,6 +180,18 @@ def test_names_of_label2id_serve_where_id2label_has_none(write_checkpoint, raw_c
         np.testing.assert_array_equal(
             loaded.params["head"]["classifier"]["bias"], tensors["classifier.bias"][[2, 0, 1]]
         )
+
+
+@pytest.mark.parametrize("numbers", [(2, 0, 1), ("2", "0", "1")])
+def test_label2id_names_the_classes_alone_in_numbers_or_texts(numbers):
+    raw = {"label2id": dict(zip("abc", numbers))}
+    assert read_class_names(raw, "config.json") == ("b", "c", "a")
+    assert read_class_names({"label2id": {"a": "1", "b": "x"}}, "config.json") is None
+
+
+def test_more_names_than_outputs_are_named(write_checkpoint, raw_config, tensors):
+    with pytest.raises(ValueError, match=r"id2label names 2 classes, a, b, and the classifier has"):
+        load(write_checkpoint, raw_config, tensors, names=("a", "b"), wanted=("a", "b", "c"))
 
 
 def test_contradicting_names_are_reported(write_checkpoint, raw_config, tensors):

@@ -215,3 +215,10 @@ def test_a_damaged_activation_of_a_saved_model_is_named(one_output, tmp_path):
     path.write_text(path.read_text().replace('"activation": "sigmoid"', '"activation": ["tanh"]'))
     with pytest.raises(ValueError, match=r"activation \['tanh'\], expected identity or sigmoid"):
         load_model(directory)
+
+
+@pytest.mark.parametrize("pooling", ["max", None, ["cls"]])
+def test_an_unknown_pooling_is_named_with_its_file(head_of, pooling):
+    with pytest.raises(ValueError, match="config.json: classifier_pooling is .*expected .* or "):
+        head_of(model_type="modernbert", classifier_pooling=pooling)
+    assert head_of(model_type="bert", classifier_pooling=pooling) is CLASSIFICATION

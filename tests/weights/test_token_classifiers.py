@@ -92,7 +92,9 @@ def test_a_classifier_of_other_tags_is_started_afresh(checkpoint):
     assert found.class_rows == (2, 0, 1) and found.class_names == names
 
 
-def test_folders_of_other_models_are_named(write_checkpoint, tensors, raw):
+def test_folders_of_other_models_are_named(write_checkpoint, tensors, raw, checkpoint):
+    with pytest.raises(ValueError, match="It gives tags to tokens: load it with TokenClassifier"):
+        load_model(checkpoint)
     with pytest.raises(ValueError, match="expected a class of transformers that ends in ForToken"):
         load_token_classifier(write_checkpoint(tensors))
     encoder = {name: x for name, x in tensors.items() if not name.startswith("classifier")}

@@ -154,8 +154,8 @@ def read_sentences(
       ValueError: a row has something else than a list of words and as many tags.
     """
     fields = (*task.text_fields, task.label_field)
-    rows = list(zip(*(table.columns[field] for field in fields), strict=True))
-    complete = [row for row in rows if all(_is_given(value) for value in row)]
+    rows = list(enumerate(zip(*(table.columns[field] for field in fields), strict=True), start=1))
+    complete = [(number, row) for number, row in rows if all(map(_is_given, row))]
     if skip_incomplete and len(complete) < len(rows):
         num_left_out = len(rows) - len(complete)
         notes.append(
@@ -163,7 +163,7 @@ def read_sentences(
         )
         rows = complete
     words, tags = [], []
-    for number, (row_words, row_tags) in enumerate(rows, start=1):
+    for number, (row_words, row_tags) in rows:
         where = f"{table.where}: row {number}"
         words.append(_texts_of(row_words, where, "words", advice="split the text into words"))
         tags.append(_texts_of(row_tags, where, "tags", advice="give the tags' names, as B-PER"))
@@ -176,8 +176,9 @@ def read_sentences(
 
 
 def _is_given(value) -> bool:
-    """Return whether a value is a list with entries."""
-    return value is not None and len(value) > 0
+    """Return whether there is a value, and it is no empty list or text."""
+    is_sized = isinstance(value, list | tuple | str | np.ndarray)
+    return len(value) > 0 if is_sized else value is not None
 
 
 def _texts_of(value, where: str, role: str, *, advice: str) -> tuple[str, ...]:
@@ -196,7 +197,7 @@ def _texts_of(value, where: str, role: str, *, advice: str) -> tuple[str, ...]:
             f"{where} has no {role}; config.data.skip_incomplete=True leaves such rows out"
         )
     for entry in found:
-        if not isinstance(entry, str):
+        if not isinstance(entry, str) or (role == "tags" and not entry.strip()):
             raise ValueError(
                 f"{where} has {shown(entry)} among its {role}; expected texts: {advice}"
             )
@@ -234,11 +235,13 @@ def choose_tags(splits: Mapping[str, Sentences], own_names: Sequence[str]) -> tu
 def check_tags(sentences: Sentences, names: Sequence[str]) -> None:
     """Raise ValueError where a sentence has a tag that is not among the names."""
     known = set(names)
-    for number, tags in enumerate(sentences.tags, start=1):
-        if unknown := next((tag for tag in tags if tag not in known), None):
-            raise ValueError(
-                f"{sentences.where}: row {number}: {explain_unknown('tag', unknown, names)}"
-            )
+    for words, tags in zip(sentences.words, sentences.tags, strict=True):
+        for word, tag in zip(words, tags, strict=True):
+            if tag not in known:
+                raise ValueError(
+                    f"{sentences.where}: the word {shown(word)} of {shown(' '.join(words))}: "
+                    f"{explain_unknown('tag', tag, names)}; config.data.class_names names all tags"
+                )
 
 
 def describe(data: TaggedData) -> list[str]:
@@ -249,4 +252,7 @@ def describe(data: TaggedData) -> list[str]:
         counts = collections.Counter(tag for tags in part.tags for tag in tags)
         shares = [f"{tag} {count:,}" for tag, count in counts.most_common(MAX_SHOWN)]
         lines.append(f"{name}: {counts.total():,} words: {listed(shares)}")
+    names = data.task.class_names
+    if OUTSIDE not in names and OUTSIDE.lower() in names:
+        lines.append(f"tags: {OUTSIDE.lower()!r} is a tag; only {OUTSIDE!r} is of no entity")
     return lines

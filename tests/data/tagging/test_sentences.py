@@ -112,6 +112,8 @@ def test_the_first_token_of_a_word_has_its_tag():
             {"words": ["Ann"], "tags": ["O", "O"]},
             "row 2 has 1 words and 2 tags; expected a tag for",
         ),
+        ({"words": 5, "tags": 7}, "row 2 has 5 as words; expected a list"),
+        ({"words": ["Ann"], "tags": [""]}, "row 2 has '' among its tags; expected texts: give"),
         ({"words": [], "tags": []}, "row 2 has no words; config.data.skip_incomplete=True leaves"),
     ],
 )
@@ -124,6 +126,9 @@ def test_rows_without_words_are_left_out_on_request(tmp_path):
     path = write_json(tmp_path / "a.jsonl", [*ROWS, {"words": [], "tags": []}, {"words": None}])
     data = load(path, skip_incomplete=True)
     assert len(data.splits["train"]) == 2 and "2 of 4 rows are left out" in data.notes[0]
+    path = write_json(tmp_path / "b.jsonl", [{"words": None}, {"words": ["a"], "tags": [1]}])
+    with pytest.raises(ValueError, match="row 2 has 1 among its tags"):
+        load(path, skip_incomplete=True)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +139,7 @@ def test_rows_without_words_are_left_out_on_request(tmp_path):
             r"has no 'text'; there are words, tags; name both with --",
         ),
         ({"columns": {"text": "words"}}, "unknown column role 'text'; .*known: words, tags"),
-        ({"class_names": ("O", "B-PER")}, "row 1: unknown tag 'I-PER'; .*known: O, B-PER"),
+        ({"class_names": ("O", "B-PER")}, "the word 'Lee' of 'Ann Lee saw': unknown tag 'I-PER'"),
     ],
 )
 def test_wrong_options_are_named(tmp_path, options, message):
@@ -145,14 +150,5 @@ def test_wrong_options_are_named(tmp_path, options, message):
 def test_a_tag_that_train_lacks_is_named(tmp_path):
     write_json(tmp_path / "train.jsonl", ROWS)
     write_json(tmp_path / "validation.jsonl", [{"words": ["a"], "tags": ["B-ORG"]}])
-    with pytest.raises(ValueError, match=r"validation.jsonl: row 1: unknown tag 'B-ORG'"):
+    with pytest.raises(ValueError, match=r"validation.jsonl: the word 'a' of 'a': unknown tag 'B"):
         load(tmp_path)
-
-
-def test_a_conll_line_without_a_tag_is_named(tmp_path):
-    path = tmp_path / "a.conll"
-    path.write_text("Ann B-PER\nLee\n")
-    with pytest.raises(
-        ValueError, match="line 2 has the word 'Lee' without a tag; expected a word"
-    ):
-        load(path)
