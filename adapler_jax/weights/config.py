@@ -369,8 +369,12 @@ def config_json(
     own |= {} if class_names is None else label_names(class_names)
     config_format = ENCODERS[config.family].config_format
     if config_format is not None:
+        # Classes of transformers have start and end tokens of their own where a file names none.
+        ends = {"bos_token_id": "cls_token_id", "eos_token_id": "sep_token_id"}
+        own = {name: own[other] for name, other in ends.items() if other in own} | own
         written = config_format.write(config) | {"architectures": [architecture]} | own
         return written | {OUR_SECTION: {"family": config.family}}
+    activation = {"pooler_activation": config.pooler_activation}
     contents = {
         "model_type": "bert",
         "architectures": [architecture],
@@ -379,11 +383,7 @@ def config_json(
         "classifier_dropout": config.classifier_dropout_prob,
         "position_embedding_type": "absolute",
         **own,
-        **(
-            {}
-            if config.pooler_activation == "tanh"
-            else {"pooler_activation": config.pooler_activation}
-        ),
+        **({} if config.pooler_activation == "tanh" else activation),
     }
     if config.family != BERT_FAMILY:
         left_out = ("architectures", "position_embedding_type")

@@ -105,8 +105,8 @@ def numbers_of_tokens(folder: Path) -> dict[str, int]:
 
 
 def special_numbers(settings: dict[str, Any], numbers: dict[str, int]) -> dict[str, int]:
-    """Return the numbers for config.json: padding, and start and end where they are named."""
-    names = {"pad_token_id": "pad_token", "bos_token_id": "bos_token", "eos_token_id": "eos_token"}
+    """Return the numbers of named special tokens for config.json."""
+    names = {f"{name}_token_id": f"{name}_token" for name in ("pad", "bos", "eos", "cls", "sep")}
     if content_of(settings.get("cls_token")) == "<s>":
         names |= {"bos_token_id": "cls_token", "eos_token_id": "sep_token"}
     found = {key: numbers.get(content_of(settings.get(name))) for key, name in names.items()}

@@ -188,6 +188,11 @@ def test_classifier_gives_the_probabilities_of_transformers(tmp_path):
     model.save_pretrained(tmp_path / "theirs")
     tokenizer.save_pretrained(tmp_path / "theirs")
     folder = save_ours(tmp_path / "theirs", tmp_path / "ours", tokenizer=tmp_path / "theirs")
+    read = transformers.AutoConfig.from_pretrained(folder)
+    ends = tokenizer.cls_token_id, tokenizer.sep_token_id
+    assert (read.cls_token_id, read.sep_token_id) == ends
+    assert (read.bos_token_id, read.eos_token_id) == ends
+    assert read.pad_token_id == tokenizer.pad_token_id
     texts = [("a good film . not bad",), ("bad",), ("a film", "not a good film")]
     classifier = Classifier.load(folder)
     found = classifier.predict([text for (text,) in texts[:2]]) + classifier.predict(texts[2:])

@@ -164,7 +164,7 @@ def test_an_exported_file_runs_without_jax(models, tmp_path):
 def test_an_exported_classifier_gives_no_vectors(tmp_path):
     directory = save_tiny(tmp_path / "m", "adapler", head=CLASSIFICATION, max_length=12)
     export_onnx(directory)
-    with pytest.raises(ValueError, match="gives no vectors; it is of another kind of model"):
+    with pytest.raises(ValueError, match="gives no vectors; load it with Classifier"):
         runtime.Embedder.load(directory)
 
 

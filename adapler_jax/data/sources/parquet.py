@@ -118,20 +118,22 @@ def stored_class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tupl
 
 
 def class_label_names(features: Mapping) -> dict[str, tuple[str, ...]]:
-    """Return the class names by column.
+    """Return the class names by column; of a list of classes, the names of its entries.
 
     Args:
-      features: as in {column: {"_type": "ClassLabel", "names": [...]}}.
+      features: of `datasets`, as in {column: {"_type": "ClassLabel", "names": [...]}}. A list is
+        {"_type": "List" or "Sequence", "feature": {...}}, or in old files [{...}].
     """
-    return {
-        column: tuple(map(str, feature["names"]))
-        for column, feature in features.items()
-        if _is_class_label(feature)
-    }
+    found = {column: _names_of(feature) for column, feature in features.items()}
+    return {column: names for column, names in found.items() if names}
 
 
-def _is_class_label(feature: Any) -> bool:
-    """Return whether a feature of `datasets` has class names."""
+def _names_of(feature: Any) -> tuple[str, ...]:
+    """Return the class names of a feature of `datasets`, or of the entries of a list."""
+    if isinstance(feature, list) and len(feature) == 1:
+        return _names_of(feature[0])
     if not isinstance(feature, Mapping):
-        return False
-    return feature.get("_type") == "ClassLabel" and bool(feature.get("names"))
+        return ()
+    if feature.get("_type") == "ClassLabel":
+        return tuple(map(str, feature.get("names") or ()))
+    return _names_of(feature["feature"]) if "feature" in feature else ()

@@ -101,17 +101,36 @@ def load_sentences(
             notes.append(f"{table.where} has no tags and is left out")
             continue
         splits[split] = read_sentences(task, table, skip_incomplete=skip_incomplete, notes=notes)
-    names = tuple(class_names or ()) or choose_tags(splits, own_names)
+    stored = [stored_tags(table, tags) for table in tables.values()]
+    names = tuple(class_names or ()) or choose_tags(splits, own_names, *stored)
     for sentences in splits.values():
         check_tags(sentences, names)
     splits = _split_train(task, splits, notes, seed=split_seed)
     if num_train_examples:
-        train = splits["train"]
-        rows = subset(len(train), min(num_train_examples, len(train)), seed=split_seed)
-        notes.append(f"train: {len(rows)} of {len(train)} sentences drawn by seed {split_seed}")
-        splits["train"] = train.take(rows)
+        splits["train"] = _draw(splits["train"], num_train_examples, notes, seed=split_seed)
     ordered = {split: splits[split] for split in sort_splits(splits)}
     return TaggedData(dataclasses.replace(task, class_names=names), ordered, tuple(notes))
+
+
+def _draw(train: Sentences, number: int, notes: list[str], *, seed: int) -> Sentences:
+    """Return a seeded subset of the training sentences."""
+    rows = subset(len(train), min(number, len(train)), seed=seed)
+    notes.append(f"train: {len(rows)} of {len(train)} sentences drawn by seed {seed}")
+    return train.take(rows)
+
+
+def stored_tags(table: Table, column: str) -> tuple[str, ...]:
+    """Return the names of numbered tags that a table has, as files of the Hugging Face hub do."""
+    return tuple(table.class_names.get(column, ()))
+
+
+def _named(row_tags, names: Sequence[str]):
+    """Return the names of a row's numbered tags; another row, and numbers without a name, as is."""
+    found = row_tags.tolist() if isinstance(row_tags, np.ndarray) else row_tags
+    are_numbers = isinstance(found, list | tuple) and all(type(tag) is int for tag in found)
+    if not are_numbers or not all(0 <= tag < len(names) for tag in found):
+        return row_tags
+    return [names[tag] for tag in found]
 
 
 def check_tag_columns(table: Table, *names: str) -> None:
@@ -163,10 +182,15 @@ def read_sentences(
         )
         rows = complete
     words, tags = [], []
+    names = stored_tags(table, task.label_field)
     for number, (row_words, row_tags) in rows:
         where = f"{table.where}: row {number}"
         words.append(_texts_of(row_words, where, "words", advice="split the text into words"))
-        tags.append(_texts_of(row_tags, where, "tags", advice="give the tags' names, as B-PER"))
+        tags.append(
+            _texts_of(
+                _named(row_tags, names), where, "tags", advice="give the tags' names, as B-PER"
+            )
+        )
         if len(words[-1]) != len(tags[-1]):
             raise ValueError(
                 f"{where} has {len(words[-1])} words and {len(tags[-1])} tags; expected a tag for "
@@ -212,17 +236,22 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def choose_tags(splits: Mapping[str, Sentences], own_names: Sequence[str]) -> tuple[str, ...]:
-    """Return a model's tags if they include all tags of the sentences; else the tags of train.
+def choose_tags(splits: Mapping[str, Sentences], *known: Sequence[str]) -> tuple[str, ...]:
+    """Return the first known tags that include all tags of the sentences; else the tags of train.
 
     OUTSIDE is the first of the latter, and tags of one kind are neighbours.
+
+    Args:
+      splits: sentences by split.
+      *known: tags of a model, and those that tables store.
 
     Raises:
       ValueError: there is no train split to take them from.
     """
-    seen = {tag for part in splits.values() for tags in part.tags for tag in tags}
-    if own_names and seen <= set(own_names):
-        return tuple(own_names)
+    seen = {tag for part in splits.values() for row in part.tags for tag in row}
+    for tags in known:
+        if tags and seen <= set(tags):
+            return tuple(tags)
     if "train" not in splits:
         raise ValueError(
             f"there is no train split to take the tags from; there are {', '.join(splits)}: set "

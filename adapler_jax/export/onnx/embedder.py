@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.export.onnx.engines import FLOAT32, ONNXRUNTIME, Engine, load_file, run_rows
+from adapler_jax.export.onnx.engines import (
+    FLOAT32,
+    ONNXRUNTIME,
+    Engine,
+    load_file,
+    other_class,
+    run_rows,
+)
 from adapler_jax.inference.vectors import COSINE, TextEncoder
 from adapler_jax.inference.words import Tokens
 
@@ -51,7 +58,7 @@ class Embedder(TextEncoder):
         """
         found = load_file(directory, engine, file_name, num_threads=num_threads, dtype=dtype)
         if found.settings.get("dim") is None:
-            raise ValueError(f"{found.path} gives no vectors; it is of another kind of model")
+            raise ValueError(f"{found.path} gives no vectors; {other_class(found.settings)}")
         return cls(
             engine=found.engine,
             tokenizer=found.tokenizer,

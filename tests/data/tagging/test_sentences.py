@@ -66,6 +66,30 @@ def test_a_folder_has_files_by_split_and_a_table_has_lists(tmp_path):
     assert describe(data)[1] == "train: 4 words: B-PER 1, I-PER 1, O 1, B-LOC 1"
 
 
+@pytest.mark.parametrize("is_old", [False, True])
+def test_numbered_tags_have_the_names_that_a_file_of_the_hub_stores(tmp_path, is_old):
+    names = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+    label = {"names": names, "_type": "ClassLabel"}
+    feature = [label] if is_old else {"feature": label, "_type": "List"}
+    rows = [
+        {"tokens": row["words"], "ner_tags": [names.index(tag) for tag in row["tags"]]}
+        for row in ROWS
+    ]
+    facts = {"huggingface": json.dumps({"info": {"features": {"ner_tags": feature}}})}
+    table = pyarrow.Table.from_pylist(rows).replace_schema_metadata(facts)
+    pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
+    columns = {"words": "tokens", "tags": "ner_tags"}
+    data = load(tmp_path / "train.parquet", columns=columns)
+    assert data.splits["train"].tags == [tuple(row["tags"]) for row in ROWS]
+    assert data.task.class_names == tuple(names)
+    other = load(tmp_path / "train.parquet", columns=columns, class_names=names[::-1])
+    assert other.task.class_names == tuple(names[::-1])
+    bare = pyarrow.Table.from_pylist(rows)
+    pyarrow.parquet.write_table(bare, tmp_path / "bare.parquet")
+    with pytest.raises(ValueError, match="row 1 has 1 among its tags; expected texts: give the t"):
+        load(tmp_path / "bare.parquet", columns=columns)
+
+
 def test_columns_have_names_and_lists_may_be_texts_of_json(tmp_path):
     path = tmp_path / "a.csv"
     cells = [[json.dumps(row[key]).replace('"', '""') for key in row] for row in ROWS]
