@@ -212,8 +212,8 @@ def forward_layers(
     """Run all layers with the pruner at its sites.
 
     Args:
-      params: of the whole model, encoder layers stacked.
-      config: of the encoder.
+      params: of the whole model, encoder layers stacked; or of some adjacent layers.
+      config: of the whole encoder.
       pruner: the method.
       hidden_BLD: the output of the embeddings, or of the layer before `first_layer`.
       valid_BL: bool.
@@ -244,8 +244,9 @@ def forward_layers(
 
     entering_BLD = jnp.where(valid_BL[..., None], hidden_BLD, 0.0) if return_exit_hidden else None
     start = _Carry(hidden_BLD, key_bias(valid_BL), counted_BL.astype(jnp.float32), entering_BLD)
-    site_params = params_of_layers(pruner, params["pruner"], config.num_layers)
-    index_N = first_layer + jnp.arange(config.num_layers)
+    num_layers = len(jax.tree.leaves(params["encoder"]["layers"])[0])
+    site_params = params_of_layers(pruner, params["pruner"], num_layers)
+    index_N = first_layer + jnp.arange(num_layers)
     scanned = (params["encoder"]["layers"], site_params, index_N, _noise_of_layers(noise))
     carry, (trace, hidden_NBLD) = _scan(run_layer, start, scanned, loop)
     return carry.hidden_BLD, trace.replace(exit_hidden_BLD=carry.exit_hidden_BLD), hidden_NBLD

@@ -20,7 +20,8 @@ def embedding_flops(config: EncoderConfig, length: Count) -> Count:
 def num_pairs(config: EncoderConfig, length: Count, *, layer: int = 0) -> Count:
     """Return the pairs of tokens of which a layer computes the attention.
 
-    They are 3 W n in a local layer of window W for n > 4 W tokens, and n^2 elsewhere.
+    They are 3 W n in a local layer of window W for n > 4 W tokens, and n^2 elsewhere. The empty
+    slots of a last block do not count.
     """
     length, local = as_counts(length), local_layers(encoder_of(config), config)
     if local is None or not is_local(local, layer):

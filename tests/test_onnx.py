@@ -234,7 +234,7 @@ def test_a_file_that_answers_questions_is_named(tmp_path):
 
     directory = save_tiny(tmp_path / "model", "adapler", head=SPAN)
     adapler_jax.export_onnx(directory)
-    with pytest.raises(ValueError, match="does not classify texts; run it by the engine itself"):
+    with pytest.raises(ValueError, match="does not classify texts; if it finds answers"):
         runtime.Classifier.load(directory)
 
 

@@ -77,7 +77,16 @@ def local_layers(config: EncoderConfig) -> LocalLayers | None:
 
 
 def options_of_layers(config: EncoderConfig, layers: tuple[int, ...]) -> ModernBertOptions:
-    """Return the constants for some of the layers, which stay global or local."""
+    """Return the constants for some of the layers, which stay global or local.
+
+    Raises:
+      ValueError: layer 0 is not among them.
+    """
+    if layers[0] != 0:
+        raise ValueError(
+            f"layers {layers} leave out layer 0, the only one of ModernBERT without a norm before "
+            "its attention; keep it"
+        )
     options = config.family_options
     is_kept_global = [layer in options.global_layers for layer in layers]
     found = tuple(index for index, is_global in enumerate(is_kept_global) if is_global)

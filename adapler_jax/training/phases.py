@@ -52,7 +52,7 @@ from adapler_jax.weights.config import (
     SCORES_FILE,
 )
 from adapler_jax.weights.save import Saved, load_model, save_model
-from adapler_jax.weights.students import TEACHER_LAYERS
+from adapler_jax.weights.students import teacher_facts
 
 SETTINGS = "settings"  # entry of a closing record: fields that later calls may change
 # Files of a model's directory that may change after training. Users edit the card; the others have
@@ -346,7 +346,7 @@ def save_phase(
     if decision_threshold is not None:
         extra[THRESHOLD] = decision_threshold
     if context.full_encoder is not None:
-        extra[TEACHER_LAYERS] = context.full_encoder.num_layers
+        extra |= teacher_facts(context.full_encoder)
     save_phase_model(directory, context, params, pruner, extra)
     mark_complete(directory, {"validation": scores, **record})
 

@@ -4,7 +4,6 @@ Source: Ye et al., "TR-BERT", NAACL 2021, and its released program. The docstrin
 differs.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -93,17 +92,16 @@ def importance_scores(
     pruner, options = keep_all(), {"slope": None, "key": None, "dtype": dtype}
     start_BLD = full_width.embed_tokens(params, config, batch)
 
-    def run(part, num_layers, hidden_BLD, **more):
+    def run(part, hidden_BLD, **more):
         found = {"encoder": {"layers": part}, "pruner": {}}
-        config_of_part = dataclasses.replace(config, num_layers=num_layers)
         return full_width.forward_layers(
-            found, config_of_part, pruner, hidden_BLD, batch.valid_BL, **options, **more
+            found, config, pruner, hidden_BLD, batch.valid_BL, **options, **more
         )
 
-    high_BLD, _, hidden_NBLD = run(below, top, start_BLD, collect_hidden=True)
+    high_BLD, _, hidden_NBLD = run(below, start_BLD, collect_hidden=True)
 
     def loss(high_BLD):
-        last_BLD, _, _ = run(above, config.num_layers - top, high_BLD, first_layer=top)
+        last_BLD, _, _ = run(above, high_BLD, first_layer=top)
         logits = full_width.head_logits(params, config, head, last_BLD, batch)
         return jnp.sum(head.loss_fn(logits, batch, 0.0)), logits
 

@@ -1,6 +1,8 @@
 """ModernBERT without PyTorch: config.json of both forms, and what its functions compute by hand."""
 
 import dataclasses
+import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from adapler_jax import flops, model_flops
+from adapler_jax import forward as full_width
 from adapler_jax.encoders.base import config_of_layers, layer_bias
 from adapler_jax.encoders.bert import BERT
 from adapler_jax.encoders.local_attention import LocalLayers
@@ -16,9 +19,11 @@ from adapler_jax.encoders.modernbert_config import local_layers
 from adapler_jax.heads import CLASSIFICATION, with_pooling
 from adapler_jax.inference.drivers import dense
 from adapler_jax.inference.engine import prepare_inference_params
-from adapler_jax.pruning import attention
+from adapler_jax.pruning import attention, keep_all
+from adapler_jax.training.policy import importance_scores
 from adapler_jax.types import Batch
 from adapler_jax.weights.config import config_json, encoder_config
+from adapler_jax.weights.students import full_config, teacher_facts
 from tests import tiny
 from tests.encoders.made_modernbert import CONFIG, RAW, ROPE, old_form, random_params
 
@@ -167,8 +172,31 @@ def test_some_layers_stay_global_or_local():
     assert (found.num_layers, found.family_options.global_layers) == (3, (0, 2))
     assert local_layers(found).layers == (1,)
     assert config_of_layers(BERT, tiny.CONFIG, (1, 3)).num_layers == 2
+    with pytest.raises(ValueError, match=r"layers \(1, 2\) leave out layer 0, the only one of Mo"):
+        config_of_layers(MODERNBERT, CONFIG, (1, 2))
     none = config_of_layers(MODERNBERT, CONFIG, (0, 3))
     assert local_layers(none) is None and none.family_options.global_layers == (0, 1)
+
+
+def test_speedups_of_a_student_are_over_its_teacher():
+    options = CONFIG.family_options._replace(global_layers=(0, 3))
+    teacher = dataclasses.replace(CONFIG, num_layers=6, family_options=options)
+    student = config_of_layers(MODERNBERT, teacher, (0, 2, 3))
+    facts = json.loads(json.dumps(teacher_facts(teacher)))
+    assert student.family_options.global_layers == (0, 2)
+    assert full_config(types.SimpleNamespace(config=student, extra=facts)) == teacher
+    facts = teacher_facts(tiny.CONFIG)
+    assert facts == {"teacher_layers": 4}
+
+
+def test_importance_scores_run_the_layers_of_the_whole_encoder():
+    options = CONFIG.family_options._replace(global_layers=(0, 3))
+    config = dataclasses.replace(CONFIG, num_layers=6, family_options=options)
+    params, batch = random_params(config, CLASSIFICATION), tiny.make_batch((12, 7), num_slots=12)
+    arguments = {"layers": (1, 3), "dtype": jnp.float32}
+    _, logits_BC = importance_scores(params, config, batch, **arguments)
+    expected_BC, _ = full_width.forward(params, config, keep_all(), batch, slope=None)
+    np.testing.assert_allclose(logits_BC, expected_BC, atol=1e-5)
 
 
 @pytest.mark.long

@@ -1,5 +1,7 @@
 """An ONNX file of a ModernBERT gives the logits of the library and drops the same tokens."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from adapler_jax.encoders.modernbert import MODERNBERT, frequencies, rotate
 from adapler_jax.export.onnx import modernbert
 from adapler_jax.export.onnx.build import build_model
 from adapler_jax.export.onnx.layers import Layer
+from adapler_jax.export.onnx.openvino import export_openvino
 from adapler_jax.export.onnx.ranges import NUM_TEXTS, SEED, state_ranges
 from adapler_jax.heads import (
     CLASSIFICATION,
@@ -21,6 +24,7 @@ from adapler_jax.heads import (
     with_pooling,
 )
 from adapler_jax.inference.engine import make_engine, prepare_inference_params
+from adapler_jax.io.extras import import_engine
 from adapler_jax.nn import layer_norm
 from adapler_jax.pruning import make_pruner, pruner_of_saved
 from adapler_jax.weights.save import load_model, save_model
@@ -183,9 +187,10 @@ def test_vectors_turn_by_the_angles_of_their_layer(index):
     rng = np.random.default_rng(0)
     x_TD = rng.normal(size=(3, CONFIG.hidden_dim)).astype(np.float32)
     position_T = np.array([0, 3, 300])
+    config = dataclasses.replace(CONFIG, num_positions=301)
 
     def build(graph):
-        return [modernbert.rotate(graph, Layer(index, {}, CONFIG), "x_TD", "position_T")]
+        return [modernbert.rotate(graph, Layer(index, {}, config), "x_TD", "position_T")]
 
     feeds = {"x_TD": x_TD, "position_T": position_T}
     (found_TD,) = run_graph(build, feeds, {"y_TD": np.float32})
@@ -215,3 +220,23 @@ def random_tokens():
     shape = NUM_TEXTS, CONFIG.num_positions
     token_BL = np.random.default_rng(SEED).integers(CONFIG.vocab_size, size=shape)
     return jnp.asarray(token_BL, jnp.int32), jnp.zeros(shape, jnp.int32)
+
+
+@pytest.mark.compare
+def test_bfloat16_of_openvino_knows_far_positions(tmp_path):
+    core = import_engine("openvino").Core()
+    options = CONFIG.family_options._replace(window=64)
+    config = dataclasses.replace(CONFIG, num_positions=1024, family_options=options)
+    head, names = TOKEN_CLASSIFICATION, ("a", "b", "c")
+    params = random_params(config, head)
+    path = export_openvino(
+        save_model(tmp_path / "model", params, config, head=head, class_names=names)
+    )
+    token_BL = np.random.default_rng(0).integers(5, config.vocab_size, (1, 1000))
+    feeds = {"input_ids": token_BL, "attention_mask": np.ones_like(token_BL)}
+    exact_BLC, rounded_BLC = (
+        core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": hint})(feeds)["logits"]
+        for hint in ("f32", "bf16")
+    )
+    highest = np.abs(exact_BLC).max()
+    np.testing.assert_allclose(rounded_BLC, exact_BLC, rtol=0, atol=0.05 * highest)

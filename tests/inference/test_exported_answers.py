@@ -79,7 +79,7 @@ def test_wrong_pairs_and_files_of_other_tasks_are_named(directory, exported, tmp
         runtime.QuestionAnswerer.load(classifier)
     bare = save_tiny(tmp_path / "bare", "keep_all", head=SPAN)
     export_onnx(bare)
-    with pytest.raises(ValueError, match="answers no questions about texts; run it by the engine"):
+    with pytest.raises(ValueError, match="about texts; if it finds answers in texts, export"):
         runtime.QuestionAnswerer.load(bare)
 
 

@@ -216,17 +216,23 @@ def other_class(settings: Mapping[str, Any]) -> str:
     Args:
       settings: of the file.
     """
-    if settings.get("gives_tags"):
-        return "load it with TokenClassifier"
-    if settings.get(READING) is not None:
-        return "load it with QuestionAnswerer"
-    if settings.get("thresholds") is not None:
-        return "load it with MultiLabelClassifier"
-    if settings.get("activation") is not None:
-        return f"load it with {'Regressor' if settings['class_names'] else 'Reranker'}"
-    if settings["class_names"]:
-        return "load it with Classifier"
-    return "load it with Embedder" if settings.get("dim") else "run it by the engine itself"
+    gives_numbers = settings.get("activation") is not None
+    classes = {
+        "TokenClassifier": settings.get("gives_tags"),
+        "QuestionAnswerer": settings.get(READING) is not None,
+        "MultiLabelClassifier": settings.get("thresholds") is not None,
+        "Regressor": gives_numbers and settings["class_names"],
+        "Reranker": gives_numbers,
+        "Classifier": settings["class_names"],
+        "Embedder": settings.get("dim"),
+    }
+    for name, is_of_class in classes.items():
+        if is_of_class:
+            return f"load it with {name}"
+    return (
+        "if it finds answers in texts, export the model again for QuestionAnswerer; else run the "
+        "file by the engine itself"
+    )
 
 
 def run_rows(

@@ -10,7 +10,6 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
-from onnx import TensorProto
 
 from adapler_jax.encoders import modernbert
 from adapler_jax.export.onnx.graph import Graph, Value
@@ -90,12 +89,18 @@ def query_key_value(
 
 def rotate(graph: Graph, layer: Layer, x_TX: Value, position_T: Value) -> Value:
     """Return vectors of heads, each head's pairs of entries turned by the angles of its token."""
+    # Tables, since an engine may compute in bfloat16, which has no room for large angles.
     frequency_Z = np.asarray(modernbert.frequencies(layer.config, jnp.int32(layer.number)))
-    position_T11 = graph.add(
-        "Unsqueeze", graph.add("Cast", position_T, to=TensorProto.FLOAT), (1, 2)
+    position_P11 = np.arange(layer.config.num_positions, dtype=np.float32)[:, None, None]
+    cos_T1Z, sin_T1Z = (
+        graph.add(
+            "Gather",
+            graph.constant(function(position_P11 * frequency_Z), np.float32),
+            position_T,
+            axis=0,
+        )
+        for function in (np.cos, np.sin)
     )
-    angle_T1Z = graph.add("Mul", position_T11, graph.constant(frequency_Z, np.float32))
-    cos_T1Z, sin_T1Z = graph.add("Cos", angle_T1Z), graph.add("Sin", angle_T1Z)
     x_TYK = graph.add("Reshape", x_TX, (0, -1, layer.config.head_dim))
     first_TYZ, second_TYZ = graph.add_many("Split", x_TYK, num_results=2, axis=-1, num_outputs=2)
 

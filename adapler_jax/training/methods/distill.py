@@ -160,7 +160,9 @@ def check_config(config: ConfigDict) -> None:
 
 def check_context(config: ConfigDict, context: RunContext) -> None:
     """Raise ValueError where the student's layers do not fit the encoder."""
-    student_layers(config.distill.layers, context.encoder.num_layers)
+    encoder = context.encoder
+    layers = student_layers(config.distill.layers, encoder.num_layers)
+    config_of_layers(encoder_of(encoder), encoder, layers)
 
 
 METHOD = Method(
