@@ -134,6 +134,37 @@ def test_a_measurement_quotes_its_record(cells):
     assert float(cells[6].rstrip("x")) == pytest.approx(float(cells[2]) / int8, abs=0.06)
 
 
+def test_the_table_of_precisions_quotes_its_record():
+    rows = json.loads((RESULTS / "peers-exported-base-random-bf16.json").read_text())["rows"]
+
+    def fastest(dtype, **fields):
+        """Milliseconds of the fastest system."""
+        return min(
+            row["p50_ms"]
+            for row in rows
+            if row["dtype"] == dtype and all(row[name] == value for name, value in fields.items())
+        )
+
+    systems = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "PyTorch": "torch"}
+    found = {"best dense": {"method": "dense"}} | {
+        f"pruned, {name}": {"method": "adapler-3.3x", "engine": engine}
+        for name, engine in systems.items()
+    }
+    for name, fields in found.items():
+        (line,) = re.findall(rf"^\| {name} \|(.*)\|$", PAGE, re.MULTILINE)
+        for dtype, cell in zip(("float32", "bfloat16", "int8"), line.split("|"), strict=True):
+            if cell.strip():
+                assert float(cell) == pytest.approx(fastest(dtype, **fields), abs=0.06)
+    pruned, dense = fastest("int8", method="adapler-3.3x"), fastest("int8", method="dense")
+    assert dense == min(row["p50_ms"] for row in rows if row["method"] == "dense")
+    text = " ".join(PAGE.split())
+    assert f"Pruned int8 takes {pruned:.1f} ms, {dense / pruned:.1f}x less than the best" in text
+    ratio = fastest("bfloat16", method="dense") / fastest(
+        "bfloat16", method="adapler-3.3x", engine="openvino"
+    )
+    assert f"In bfloat16 OpenVINO is {ratio:.1f}x as fast as the best dense one" in text
+
+
 @pytest.mark.parametrize(
     ("task", "num_rows", "unit", "methods"),
     [("mrpc", 5, "pair", ("adapt-2x", "adapt-3x")), ("imdb", 4, "review", ("dense", "adapt-4x"))],
