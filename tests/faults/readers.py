@@ -77,7 +77,7 @@ TRIVIA = {
     ]
 }
 TAGGED = [{"words": ["Ann", "é"], "tags": ["B-PER", "O"]}, {"words": ["a"], "tags": ["O"]}]
-CONLL = "-DOCSTART- O\n\nAnn NNP B-PER\né X O\n\na\tO\n"
+CONLL = "-DOCSTART- O\n\nAnn NNP B-PER\né X O\n\na\tX\tO\n"
 CHOICE = {"id": "1", "article": "a", "question": "?", "options": ["b", "c"], "label": 1}
 RACE = {"id": "1", "article": "a", "questions": ["?"], "options": [["b", "c"]], "answers": ["B"]}
 DREAM = [["a"], [{"question": "?", "choice": ["b", "c"], "answer": "c"}], "5-1"]
