@@ -49,7 +49,7 @@ class EmbedFn(Protocol):
 
 
 class LocalLayersFn(Protocol):
-    """Return the layers in which tokens attend to near tokens alone, None if there is none."""
+    """Return the layers in which tokens attend to near tokens alone; None: all are global."""
 
     def __call__(self, config: EncoderConfig, /) -> LocalLayers | None:
         """Return the layers and their window of original positions."""
@@ -238,7 +238,7 @@ def config_of_layers(
 
 
 def local_layers(encoder: Encoder, config: EncoderConfig) -> LocalLayers | None:
-    """Return the encoder's local layers, None if there is none."""
+    """Return the encoder's local layers; None: in each layer tokens attend to all others."""
     return None if encoder.local_layers is None else encoder.local_layers(config)
 
 

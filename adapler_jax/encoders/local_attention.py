@@ -70,7 +70,7 @@ def layer_attention(
     """Return what `scaled_dot_product_attention` returns, in one layer of all L tokens.
 
     Args:
-      local: the local layers; None if there is none.
+      local: the local layers; None: tokens attend to all others.
       query_BLD: scaled.
       key_BLD: float32.
       value_BLD: float32.

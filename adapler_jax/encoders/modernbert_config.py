@@ -8,7 +8,6 @@ releases of transformers that read such files.
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 
 from adapler_jax.encoders.base import ConfigFormat
 from adapler_jax.encoders.local_attention import LocalLayers
@@ -65,12 +64,11 @@ class ModernBertOptions(NamedTuple):
 
 def is_global(config: EncoderConfig, index: Array) -> Array:
     """Return whether a layer, an int32 scalar, is global: a bool scalar."""
-    is_global_N = np.isin(np.arange(config.num_layers), config.family_options.global_layers)
-    return jnp.asarray(is_global_N)[index]
+    return jnp.isin(index, jnp.array(config.family_options.global_layers, jnp.int32))
 
 
 def local_layers(config: EncoderConfig) -> LocalLayers | None:
-    """Return the layers with a local window, None if there is none."""
+    """Return the layers with a local window; None: all are global."""
     options, layers = config.family_options, range(config.num_layers)
     found = tuple(layer for layer in layers if layer not in options.global_layers)
     return LocalLayers(found, options.window) if found else None
