@@ -1,4 +1,4 @@
-"""Plain BERT of a saved model in torch, ONNX Runtime and OpenVINO, each as its users make it fast.
+"""The dense model in torch, ONNX Runtime and OpenVINO, each as its users make it fast.
 
 Every function imports its baseline itself, so none of them has to be installed. Warnings of these
 packages during conversion are not shown.
@@ -7,6 +7,7 @@ packages during conversion are not shown.
 import contextlib
 import functools
 import importlib.util
+import inspect
 import logging
 import pathlib
 import warnings
@@ -57,27 +58,34 @@ def quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def load_bert(directory: pathlib.Path, **options):
+def load_classifier(directory: pathlib.Path, **options):
     """Load a saved model as transformers' classifier, ready for inference."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     with quiet():
-        model = transformers.BertForSequenceClassification.from_pretrained(directory, **options)
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            directory, trust_remote_code=False, **options
+        )
     return model.eval()
 
 
-def example_inputs() -> dict:
+def input_names(model) -> list[str]:
+    """Return the inputs that a model takes; segments are not of every family."""
+    return [name for name in INPUTS if name in inspect.signature(model.forward).parameters]
+
+
+def example_inputs(model) -> dict:
     """Return tensors to trace a model with."""
     import torch
 
-    return {name: torch.ones(EXAMPLE_SHAPE, dtype=torch.long) for name in INPUTS}
+    return {name: torch.ones(EXAMPLE_SHAPE, dtype=torch.long) for name in input_names(model)}
 
 
 def peer(
     package: str, engine: str, dtype: str, run: Callable, prepare: Callable = pad_to_longest
 ) -> System:
-    """Return a system of plain BERT on arrays."""
+    """Return a system of the dense model on arrays."""
     return System(package, "dense", engine, dtype, prepare, run)
 
 
@@ -94,39 +102,41 @@ def torch_systems(directory: pathlib.Path, *, num_threads: int) -> list[System]:
         }
 
     def run(model, inputs):
+        taken = {name: inputs[name] for name in input_names(model)}
         with torch.inference_mode():
-            return model(**inputs).logits.float().numpy()
+            return model(**taken).logits.float().numpy()
 
     dtypes = ("float32", "bfloat16")
-    models = {dtype: load_bert(directory, dtype=getattr(torch, dtype)) for dtype in dtypes}
+    models = {dtype: load_classifier(directory, dtype=getattr(torch, dtype)) for dtype in dtypes}
     return [
         peer("torch", "", dtype, functools.partial(run, model), prepare)
         for dtype, model in models.items()
     ]
 
 
-def export_onnx(directory: pathlib.Path, path: pathlib.Path) -> None:
-    """Write a saved model as an ONNX graph with free batch and length.
+def export_onnx(model, path: pathlib.Path) -> None:
+    """Write a loaded model as an ONNX graph with free batch and length.
 
-    Attention is written out and torch's older exporter is used: ONNX Runtime's optimizer fuses the
-    attention of those graphs only (seen with torch 2.13 and onnxruntime 1.32).
+    Its attention is written out and torch's older exporter is used: ONNX Runtime's optimizer fuses
+    the attention of those graphs only (seen with torch 2.13 and onnxruntime 1.32).
     """
     import torch
 
+    inputs = example_inputs(model)
     with quiet():
         torch.onnx.export(
-            load_bert(directory, attn_implementation="eager"),
-            tuple(example_inputs().values()),
+            model,
+            tuple(inputs.values()),
             str(path),
             dynamo=False,
             opset_version=LAST_TORCHSCRIPT_OPSET,
-            input_names=list(INPUTS),
+            input_names=list(inputs),
             output_names=["logits"],
-            dynamic_axes={name: {0: "batch", 1: "length"} for name in INPUTS},
+            dynamic_axes={name: {0: "batch", 1: "length"} for name in inputs},
         )
 
 
-def fuse_onnx(directory: pathlib.Path, source: pathlib.Path, target: pathlib.Path) -> None:
+def fuse_onnx(config, source: pathlib.Path, target: pathlib.Path) -> None:
     """Apply ONNX Runtime's optimizer for transformers.
 
     Raises:
@@ -134,7 +144,6 @@ def fuse_onnx(directory: pathlib.Path, source: pathlib.Path, target: pathlib.Pat
     """
     from onnxruntime.transformers import optimizer
 
-    config = load_bert(directory).config
     with quiet():
         fused = optimizer.optimize_model(
             str(source),
@@ -167,32 +176,40 @@ def quantize_onnx(source: pathlib.Path, target: pathlib.Path) -> None:
         )
 
 
-def onnx_session(path: pathlib.Path, *, num_threads: int) -> Callable:
-    """Return a function of the inputs, with all optimizations of the graph."""
+def onnx_session(path: pathlib.Path, names: Sequence[str], *, num_threads: int) -> Callable:
+    """Return a function of the named inputs, with all optimizations of the graph."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(None, inputs)[0]
+    return lambda inputs: session.run(None, {name: inputs[name] for name in names})[0]
 
 
 def onnxruntime_systems(
     directory: pathlib.Path, scratch: pathlib.Path, *, num_threads: int
 ) -> list[System]:
-    """Return the exported graph and the optimized graph, in float32 and int8 each."""
+    """Return the exported graph and the optimized graph, in float32 and int8 each.
+
+    The optimizer knows BERT alone; of other families there is the exported graph.
+    """
+    model = load_classifier(directory, attn_implementation="eager")
+    is_bert = model.config.model_type == "bert"
+    engines = ("exported", "fused") if is_bert else ("exported",)
     paths = {
         (engine, dtype): scratch / f"{engine}-{dtype}.onnx"
-        for engine in ("exported", "fused")
+        for engine in engines
         for dtype in ("float32", "int8")
     }
-    export_onnx(directory, paths["exported", "float32"])
-    fuse_onnx(directory, paths["exported", "float32"], paths["fused", "float32"])
-    for engine in ("exported", "fused"):
+    export_onnx(model, paths["exported", "float32"])
+    if is_bert:
+        fuse_onnx(model.config, paths["exported", "float32"], paths["fused", "float32"])
+    names = input_names(model)
+    for engine in engines:
         quantize_onnx(paths[engine, "float32"], paths[engine, "int8"])
     return [
-        peer("onnxruntime", engine, dtype, onnx_session(path, num_threads=num_threads))
+        peer("onnxruntime", engine, dtype, onnx_session(path, names, num_threads=num_threads))
         for (engine, dtype), path in paths.items()
     ]
 
@@ -220,8 +237,10 @@ def openvino_systems(
     """
     import openvino
 
+    dense = load_classifier(directory)
     with quiet():
-        model = openvino.convert_model(load_bert(directory), example_input=example_inputs())
+        model = openvino.convert_model(dense, example_input=example_inputs(dense))
+    names = input_names(dense)
     core = openvino.Core()
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": num_threads}
     hints = {
@@ -231,10 +250,11 @@ def openvino_systems(
     compiled = {
         dtype: core.compile_model(model, "CPU", options | hint) for dtype, hint in hints.items()
     }
-    compiled["int8"] = core.compile_model(quantize_openvino(model, calibration), "CPU", options)
+    known = [{name: inputs[name] for name in names} for inputs in calibration]
+    compiled["int8"] = core.compile_model(quantize_openvino(model, known), "CPU", options)
 
     def run(request, inputs):
-        return request.infer(inputs, share_inputs=True)[0]
+        return request.infer({name: inputs[name] for name in names}, share_inputs=True)[0]
 
     return [
         peer("openvino", "", dtype, functools.partial(run, program.create_infer_request()))

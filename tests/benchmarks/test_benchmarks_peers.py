@@ -122,7 +122,7 @@ def test_exported_files_run_in_openvino(without_peers):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--shape=huge"], "unknown shape huge; there are minilm, base, quick"),
+        (["--shape=huge"], "unknown shape huge; there are minilm, base, quick, modernbert"),
         (["--shape=quick", "--length=513"], "--length=513; quick takes 2 to 512 tokens"),
         (["--shape=quick", "--peers=tensorrt"], "unknown peer tensorrt"),
         (["--shape=quick", "--models=adapler"], "--shape has plain BERT alone"),
@@ -236,6 +236,16 @@ def test_a_remote_that_is_killed_is_told():
 
 @pytest.mark.long
 @pytest.mark.compare
+def test_all_peers_run_modernbert():
+    pytest.importorskip("torch", reason="torch is not installed")
+    rows = peers.main(["--shape=modernbert-quick", "--length=160", "--mixed", "--quick"])
+    packages = {row["package"]: row["engine"] for row in rows}
+    assert packages.keys() == {"adapler_jax", *PACKAGES} and packages["onnxruntime"] == "exported"
+    assert all(row["agreement"] == 1.0 for row in rows if row["dtype"] == "float32")
+
+
+@pytest.mark.long
+@pytest.mark.compare
 def test_all_peers_give_the_labels_of_ours(finished_run, capsys):
     absent = {package for name in PACKAGES for package in missing_packages(name)}
     if absent:
@@ -260,9 +270,10 @@ def test_all_peers_give_the_labels_of_ours(finished_run, capsys):
 
 @pytest.mark.long
 @pytest.mark.compare
-def test_torch_gives_the_labels_of_a_shape_on_random_weights():
+@pytest.mark.parametrize("shape", ["quick", "modernbert-quick"])
+def test_torch_gives_the_labels_of_a_shape_on_random_weights(shape):
     pytest.importorskip("torch", reason="torch is not installed")
-    rows = peers.main(["--shape=quick", "--length=16", "--peers=torch", "--quick"])
+    rows = peers.main([f"--shape={shape}", "--length=16", "--peers=torch", "--quick"])
     assert names_of(rows) == [*(name for name in OURS if name[1] == "dense"), *PEERS["torch"]]
     assert all(row["agreement"] == 1.0 for row in rows if row["dtype"] == "float32")
 
