@@ -192,7 +192,7 @@ def onnxruntime_systems(
 ) -> list[System]:
     """Return the exported graph and the optimized graph, in float32 and int8 each.
 
-    The optimizer knows BERT alone; of other families there is the exported graph.
+    Of other families than BERT there is the exported graph alone.
     """
     model = load_classifier(directory, attn_implementation="eager")
     is_bert = model.config.model_type == "bert"

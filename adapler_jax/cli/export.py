@@ -1,7 +1,7 @@
 """Write a saved model for other programs, or compile it ahead of time.
 
     adapler export --model=DIR --format=onnx [--quantize=int8] [--data=FILE]
-    adapler export --model=DIR --format=openvino [--data=FILE [--dtype=bfloat16]]
+    adapler export --model=DIR --format=openvino [--data=FILE [--dtype=float32,bfloat16]]
     adapler export --model=DIR
 
 The first writes an ONNX file that drops tokens into the model's folder onnx/, for ONNX Runtime and
@@ -24,6 +24,7 @@ from adapler_jax.evaluation.task_texts import READERS, checked_labels
 from adapler_jax.export.jax_export import STAGED_DRIVERS, export_model
 from adapler_jax.export.onnx.settings import ONNX, OPENVINO, WEIGHTS_SUFFIX
 from adapler_jax.heads import TOKEN_CLASSIFICATION
+from adapler_jax.inference.autotune.workloads import check_names
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.io.terminal import one_line, print_note
 from adapler_jax.serving.texts import read_texts
@@ -67,11 +68,11 @@ _COLUMN = flags.DEFINE_list(
 _LABEL = flags.DEFINE_string(
     "label", "", "column of labels of --data, for the accuracy", flag_values=FLAGS
 )
-_DTYPE = flags.DEFINE_enum(
+_DTYPE = flags.DEFINE_list(
     "dtype",
-    "float32",
-    COMPUTE_DTYPES,
-    "jax: operands of the encoder's products; openvino: operands in the comparison on --data",
+    ["float32"],
+    "float32 or bfloat16. jax: operands of the encoder's products; openvino: operands in the "
+    "comparison on --data, one or both",
     flag_values=FLAGS,
 )
 _DRIVER = flags.DEFINE_enum(
@@ -128,11 +129,14 @@ def main() -> None:
         files = {path, path.with_suffix(WEIGHTS_SUFFIX)} if _FORMAT.value == OPENVINO else {path}
         num_bytes = sum(file.stat().st_size for file in files)
         print(one_line(f"{path}: {num_bytes / 1e6:.1f} MB"))
-        if data is not None:
+        if data is None:
+            continue
+        for dtype in _DTYPE.value:
             found = adapler_jax.measure_export(
-                path, data.texts, labels=data.labels, dtype=_DTYPE.value, log=print_note
+                path, data.texts, labels=data.labels, dtype=dtype, log=print_note
             )
-            print(found.sentence())
+            words = f"{dtype}: " if len(_DTYPE.value) > 1 else ""
+            print(f"{words}{found.sentence()}")
 
 
 def check_is_measured(model: str) -> None:
@@ -147,6 +151,7 @@ def check_is_measured(model: str) -> None:
 def check_flags() -> None:
     """Raise ValueError for a flag of another format, or of a file that is not given."""
     about_data = (_COLUMN, _LABEL, _DTYPE)
+    check_names(_DTYPE.value, COMPUTE_DTYPES, "dtype")
     for holder, formats in FORMATS:
         if holder.value == holder.default:
             continue
@@ -155,6 +160,8 @@ def check_flags() -> None:
             raise ValueError(f"--{holder.name} is for --format={expected}; add it, or leave it out")
         if _FORMAT.value != JAX and not _DATA.value and any(holder is one for one in about_data):
             raise ValueError(f"--{holder.name} is about --data; give the file")
+    if _FORMAT.value == JAX and len(_DTYPE.value) != 1:
+        raise ValueError(f"--dtype is {','.join(_DTYPE.value)}; programs have one of them")
 
 
 def _export() -> list[pathlib.Path]:
@@ -169,7 +176,7 @@ def _export() -> list[pathlib.Path]:
     return export_model(
         _MODEL.value,
         buckets=parse_buckets(_BUCKETS.value),
-        dtype=_DTYPE.value,
+        dtype=_DTYPE.value[0],
         driver=_DRIVER.value,
     )
 

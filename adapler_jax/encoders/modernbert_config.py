@@ -188,6 +188,9 @@ def _rope_problems(merged: dict[str, Any]) -> list[str]:
         elif of_kind.get("rope_type", "default") != "default":
             found = shown(of_kind["rope_type"])
             problems.append(f"rope_type of {kind} is {found}, only 'default' is supported")
+        elif of_kind.get("partial_rotary_factor", 1.0) != 1.0:
+            found = shown(of_kind["partial_rotary_factor"])
+            problems.append(f"partial_rotary_factor of {kind} is {found}, only 1.0 is supported")
         elif not _is_theta(of_kind.get("rope_theta")):
             found = shown(of_kind.get("rope_theta"))
             problems.append(f"rope_theta of {kind} is {found}, expected a positive number")

@@ -32,7 +32,7 @@ from adapler_jax.evaluation.models import flops_of_examples
 from adapler_jax.evaluation.passes import join_passes, run_batches
 from adapler_jax.evaluation.task_texts import MIN_TEXTS, TaskTexts
 from adapler_jax.inference.calibration import Calibration
-from adapler_jax.inference.drift import SHARE
+from adapler_jax.inference.drift import QUERY_LOGIT, QUERY_SHARE, query_means
 from adapler_jax.inference.pair_scores import split_given_pairs
 from adapler_jax.metrics.ranking import (
     TOP,
@@ -142,7 +142,8 @@ def check_orders(
             f"first {TOP} that must be the same"
         )
     smallest = min_documents(promise.min_shared)
-    num_queries = int(np.sum(num_documents(_queries_of(pairs)) >= smallest))
+    size_G = num_documents(text_numbers(_queries_of(pairs)))
+    num_queries = int(np.sum(size_G >= smallest))
     if max_failures(num_queries, promise.max_rate, promise.confidence) < 0:
         needed = min_texts(promise.max_rate, promise.confidence)
         raise ValueError(
@@ -173,8 +174,13 @@ class MeasuredOrders(NamedTuple):
 
     measured: dict[float, MeasuredScores]  # by budget
     full_M: np.ndarray  # float32, logits of the full model
-    group_M: np.ndarray  # int64, number of the query of each pair
+    queries: list[str]  # of each pair
     min_shared: int  # of the first ten documents, where a query does not fail
+
+    @property
+    def group_M(self) -> np.ndarray:
+        """Return the number of the query of each pair, int64."""
+        return text_numbers(self.queries)
 
     def failures(self) -> dict[float, np.ndarray]:
         """Return which queries fail at each budget, bool [G], without queries that cannot."""
@@ -209,13 +215,15 @@ class MeasuredOrders(NamedTuple):
         """Return the row of a budget; what no query has enough documents for is left out."""
         failed_G = self._failed(found.logit_M)
         alike = {"alike_queries": float(np.mean(~failed_G))} if len(failed_G) else {}
+        share_Q, logit_Q = query_means(self.queries, found.share_M, found.logit_M)
         return {
             "budget": budget,
             "kept_share": found.kept_share,
             "flops_speedup": found.flops_speedup,
             **self._agreement(found.logit_M),
             **alike,
-            **mean_and_sd(SHARE, found.share_M),
+            **mean_and_sd(QUERY_SHARE, share_Q),
+            **mean_and_sd(QUERY_LOGIT, logit_Q),
         }
 
 
@@ -305,9 +313,9 @@ def _measure(
     return MeasuredOrders(measured, found.logit_M, _queries_of(part.texts), min_shared)
 
 
-def _queries_of(pairs: Sequence[Pair]) -> np.ndarray:
-    """Return the number of the query of each pair, int64 [M]."""
-    return text_numbers([query for query, _ in pairs])
+def _queries_of(pairs: Sequence[Pair]) -> list[str]:
+    """Return the query of each pair."""
+    return [query for query, _ in pairs]
 
 
 def _measure_scores(

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adapler_jax.inference.drift import NAMES, DriftMonitor
+from adapler_jax.inference.drift import NAMES, QUERY_NAMES, DriftMonitor
 from adapler_jax.inference.speedups import (
     Budget,
     budget_of_speedup,
@@ -118,9 +118,13 @@ class Calibration:
 
     def monitor(self) -> DriftMonitor | None:
         """Return a monitor of drift; None for a calibration of an earlier release."""
-        if not all(f"{name}_sd" in row for row in self.rows for name in NAMES):
+        names = NAMES if self.queries is None else QUERY_NAMES
+        if not all(f"{name}_sd" in row for row in self.rows for name in names):
             return None
-        return DriftMonitor(self.rows, self.num_held_out)
+        if self.queries is None:
+            return DriftMonitor(self.rows, self.num_held_out)
+        num_queries = self.queries["num_queries"]
+        return DriftMonitor(self.rows, num_queries, names=QUERY_NAMES, unit="queries")
 
     def write(self, directory: pathlib.Path) -> pathlib.Path:
         """Write the calibration into a model's directory, and return its path."""

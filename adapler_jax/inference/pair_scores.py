@@ -36,17 +36,26 @@ class Ranked(TypedDict):
 class PairScorer(NumberModel):
     """Methods of a reranker, which has one number."""
 
-    def logits(self, rows: Rows, batch_size: int, budget: Budget = None) -> np.ndarray:
+    def logits(
+        self,
+        rows: Rows,
+        batch_size: int,
+        budget: Budget = None,
+        *,
+        queries: Sequence[str] = (),
+    ) -> np.ndarray:
         """Return the logits of rows of tokens, float32 [rows], in batches.
 
         Args:
           rows: of `encode_tokens`.
           batch_size: rows of a batch; fewer rows run in a batch of the next power of two.
           budget: of all rows, or one for each, as `resolve` returns it.
+          queries: of all rows, for a model that compares them with its calibration's.
 
         Raises:
           RuntimeError: JAX cannot run in this process.
         """
+        del queries
         return self.outputs(rows, batch_size, budget)[:, 0]
 
     def predict(
@@ -177,7 +186,7 @@ class PairScorer(NumberModel):
             return np.zeros(0, np.float32)
         if long_documents == TRUNCATE:
             rows = read_parts(self, encode_tokens, firsts, seconds)
-            return self.logits(rows, batch_size, budget_M)
+            return self.logits(rows, batch_size, budget_M, queries=firsts)
         return self._best_windows(firsts, seconds, batch_size, budget_M)
 
     def _best_windows(
@@ -193,7 +202,9 @@ class PairScorer(NumberModel):
         )
         counts = list(map(len, found))
         windows = [window for pair in found for window in pair]
-        logit_W = self.logits(windows, batch_size, repeat_budgets(budget_M, counts))
+        queries = [first for first, count in zip(firsts, counts) for _ in range(count)]
+        budget_W = repeat_budgets(budget_M, counts)
+        logit_W = self.logits(windows, batch_size, budget_W, queries=queries)
         return np.maximum.reduceat(logit_W, np.cumsum([0, *counts[:-1]]))
 
     def _check_room(self, query: str) -> None:

@@ -1,7 +1,7 @@
 """Saved models of numbers as their users see them: rerankers, and regressors of any texts."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self, Unpack
 
 import numpy as np
@@ -13,6 +13,7 @@ from adapler_jax.inference.calibration import (
     read_calibration,
     resolve_budget,
 )
+from adapler_jax.inference.drift import DriftMonitor, query_means
 from adapler_jax.inference.engine import EngineOptions
 from adapler_jax.inference.loading import (
     open_model,
@@ -52,6 +53,8 @@ class LoadedNumbers(Portable, NumberModel):
     dtype: str = "float32"  # of the operands of the encoder's products
     calibration: Calibration | None = None  # for numbers at another budget
     output_names: tuple[str, ...] = (SCORE,)  # in the order of the logits
+    # Warns where queries at a budget are unlike the calibration's; compared by `Reranker` alone.
+    drift: DriftMonitor | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
     @with_origin
@@ -86,6 +89,7 @@ class LoadedNumbers(Portable, NumberModel):
             dtype=loaded.dtype,
             calibration=calibration,
             output_names=saved.class_names or (SCORE,),
+            drift=None if calibration is None else calibration.monitor(),
         )
 
     @classmethod
@@ -137,15 +141,21 @@ class LoadedNumbers(Portable, NumberModel):
         Raises:
           RuntimeError: JAX cannot run in this process.
         """
+        return self._outputs_and_shares(rows, batch_size, budget)[0]
+
+    def _outputs_and_shares(
+        self, rows: Rows, batch_size: int, budget: Budget
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `outputs` does, and with a budget kept shares, float64 [rows]."""
         check_process()
         num_outputs = len(self.output_names)
         if not rows:
-            return np.zeros((0, num_outputs), np.float32)
+            return np.zeros((0, num_outputs), np.float32), np.zeros(0)
         runner = RowRunner(
             self.run, self.params, self.lengths, self.num_layers, self.calibration, np.asarray
         )
         num_rows = padded_batch_size(len(rows), batch_size)
-        return runner.probs(rows, num_rows, budget, num_classes=num_outputs)[0]
+        return runner.probs(rows, num_rows, budget, num_classes=num_outputs)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -157,6 +167,24 @@ class Reranker(LoadedNumbers, PairScorer):
         """Raise ValueError unless a saved model gives one number."""
         super()._check(saved, directory)
         check_one_output(saved.class_names, directory)
+
+    def logits(
+        self,
+        rows: Rows,
+        batch_size: int,
+        budget: Budget = None,
+        *,
+        queries: Sequence[str] = (),
+    ) -> np.ndarray:
+        """Return the logits of rows of tokens, and compare their queries with the calibration's.
+
+        It is called as `PairScorer.logits` is.
+        """
+        logit_MC, share_M = self._outputs_and_shares(rows, batch_size, budget)
+        if self.drift is not None and budget is not None and len(queries):
+            budget_M = np.broadcast_to(np.asarray(budget, np.float64), share_M.shape)
+            self.drift.add(*query_means(queries, budget_M, share_M, logit_MC[:, 0]))
+        return logit_MC[:, 0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -69,6 +69,10 @@ def test_a_local_theta_of_null_is_the_global_one():
             {"rope_parameters": ROPE | {"full_attention": {"rope_type": "yarn"}}},
             "rope_type of full_attention is 'yarn', only 'default' is supported",
         ),
+        (
+            {"rope_parameters": ROPE | {"full_attention": {"partial_rotary_factor": 0.5}}},
+            "partial_rotary_factor of full_attention is 0.5, only 1.0 is supported",
+        ),
         ({"rope_scaling": {"factor": 2}}, "rope_scaling is"),
         ({"num_attention_heads": 3}, "hidden_size 16 is not a multiple of num_attention_heads 3"),
         ({"num_attention_heads": 16}, "16 heads of 1 entries, expected an even number"),

@@ -208,6 +208,8 @@ def test_the_command_writes_the_file(model_dir, capsys):
         (["--format=onnx", "--dtype=bfloat16"], "--dtype is for --format=jax or openvino"),
         (["--format=openvino", "--quantize=int8"], "--quantize is for --format=onnx; add it"),
         (["--format=openvino", "--dtype=bfloat16"], "--dtype is about --data; give the file"),
+        (["--dtype=float32,bfloat16"], "--dtype is float32,bfloat16; programs have one of them"),
+        (["--dtype=fp16"], "unknown dtype fp16; there are float32, bfloat16"),
         (["--format=onnx", "--label=stars"], "--label is about --data; give the file"),
         (["--format=onnx", "--buckets=64"], "--buckets is for --format=jax"),
     ],

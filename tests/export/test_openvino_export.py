@@ -101,12 +101,15 @@ def test_each_dtype_has_a_row_in_the_card_until_the_file_is_written_again(model_
 def test_the_command_writes_and_compares(model_dir, tmp_path, capsys):
     data = tmp_path / "texts.txt"
     data.write_text("\n".join(TEXTS))
-    assert run_command(f"--model={model_dir}", "--format=openvino", f"--data={data}") in (0, None)
+    arguments = f"--model={model_dir}", "--format=openvino", f"--data={data}"
+    assert run_command(*arguments, "--dtype=float32,bfloat16") in (0, None)
     printed = capsys.readouterr().out
     files = (model_dir / "openvino").iterdir()
     size = f"{sum(path.stat().st_size for path in files) / 1e6:.1f}"
     assert f"openvino/openvino_model.xml: {size} MB" in printed
-    assert "100.00% of 12 texts have the library's label" in printed
+    assert "\nfloat32: 100.00% of 12 texts have the library's label" in printed
+    assert "\nbfloat16: " in printed
+    assert len(json.loads((model_dir / "exports.json").read_text())) == 2
 
 
 def test_a_head_that_cannot_be_exported_leaves_nothing(tmp_path):

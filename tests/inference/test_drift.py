@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adapler_jax.inference.calibration import Calibration
-from adapler_jax.inference.drift import MIN_TEXTS, DriftMonitor
+from adapler_jax.inference.drift import MIN_TEXTS, QUERY_NAMES, DriftMonitor, query_means
 
 ROWS = [
     {
@@ -112,3 +112,29 @@ def test_a_calibration_of_an_earlier_release_has_no_monitor():
     earlier = [{name: row[name] for name in ("budget", "flops_speedup")} for row in ROWS]
     assert make_calibration(earlier).monitor() is None
     assert make_calibration(ROWS).monitor() is not None
+
+
+def test_a_querys_pairs_count_once():
+    """Pairs of a query are alike, so many of them prove no more than one."""
+    rows = [
+        {"budget": budget, "flops_speedup": 1.0 / budget}
+        | {"query_share": budget, "query_share_sd": 0.1, "query_logit": 0.0, "query_logit_sd": 1.0}
+        for budget in (0.4, 1.0)
+    ]
+    monitor = DriftMonitor(rows, num_texts=1000, names=QUERY_NAMES, unit="queries")
+    queries = [f"query {index}" for index in range(MIN_TEXTS - 1) for _ in range(30)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monitor.add(
+            *query_means(queries, *np.full((2, len(queries)), 0.4), np.full(len(queries), 5.0))
+        )
+    message = (
+        f"the {MIN_TEXTS} queries so far are unlike.*their mean logit is 5.00, there it was 0.00"
+    )
+    with pytest.warns(UserWarning, match=message):
+        monitor.add(*query_means(["last"] * 2, *np.full((2, 2), 0.4), np.array([4.0, 6.0])))
+
+
+def test_means_of_queries_are_sorted_by_query():
+    means = query_means(["b", "a", "b"], np.array([1.0, 5.0, 2.0]), np.array([0.0, 4.0, 3.0]))
+    np.testing.assert_array_equal(means, [[5.0, 1.5], [4.0, 1.5]])

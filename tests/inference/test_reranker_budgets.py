@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -109,6 +110,17 @@ def test_each_pair_may_have_its_own_budget(reranker):
     windows = reranker.predict(PAIRS, budget=budgets, long_documents="best_window")
     is_short = np.arange(len(PAIRS)) != 3
     np.testing.assert_allclose(windows[is_short], mixed[is_short], atol=1e-6)
+
+
+def test_queries_unlike_the_calibrations_are_noticed(certified):
+    reranker = Reranker.load(certified[0], driver="masked")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reranker.predict(make_pairs(), budget=0.6, batch_size=128)
+        reranker.predict([(f"{QUERY} {n}", "good good good") for n in range(150)])
+    others = [(f"{'good ' * 9}{n}", "good good good") for n in range(150)]
+    with pytest.warns(UserWarning, match="queries so far are unlike the calibration's: their mean"):
+        reranker.predict(others, budget=0.6, batch_size=128)
 
 
 def test_a_regressor_takes_the_same_budgets(certified, reranker):
