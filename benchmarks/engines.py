@@ -17,8 +17,8 @@ measured.
     excess              seconds that the first skewed text adds, divided by the operations it adds,
                         both as fractions of the batch
     is_auto             the engine would choose this driver for a model of this speedup
-    planned_mib         memory that XLA plans for the programs that run at one time: arguments,
-                        temporaries and results
+    planned_mib         memory that XLA plans for the programs that run at one time: weights,
+                        temporaries and results, of the stage that needs most
 
 `bucketed` has the library's buckets. Skewed batches do not depend on the method and run with
 AdapLeR alone.
@@ -49,6 +49,7 @@ from adapler_jax.inference.autotune.workloads import (
     scheduled_params,
 )
 from adapler_jax.inference.engine import Engine, make_engine, prepare_inference_params, program_rows
+from adapler_jax.inference.staged_program import StagedRun
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import print_results, write_record
 from adapler_jax.pruning import Pruner, keep_all
@@ -89,14 +90,18 @@ def compile_columns(engine: Engine, params, batch: Batch) -> dict:
     B, L = batch.token_BL.shape
     rows = program_rows(engine.select_driver(B, L).driver, B)
     part = jax.tree.map(lambda leaf: leaf[:rows], batch)
+    program, at_a_time = engine.program(B, L), -(-B // rows)
     start = time.perf_counter()
-    compiled = engine.program(B, L).lower(params, part).compile()
+    if isinstance(program, StagedRun):
+        compiled = program.compile(params, part)
+    else:
+        compiled = [program.lower(params, part).compile()]
     compile_s = time.perf_counter() - start
-    memory = compiled.memory_analysis()
-    at_a_time = -(-B // rows)
-    planned = memory.argument_size_in_bytes + at_a_time * (
-        memory.temp_size_in_bytes + memory.output_size_in_bytes
-    )
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    memories = [stage.memory_analysis() for stage in compiled]
+    # A layer's result is in the place of the state that it gets.
+    working = max(found.temp_size_in_bytes + found.output_size_in_bytes for found in memories)
+    planned = weights + at_a_time * working
     return {"compile_s": compile_s, "planned_mib": planned / 2**20}
 
 

@@ -21,11 +21,11 @@ from absl import flags
 import adapler_jax
 from adapler_jax.cli.console import run_command
 from adapler_jax.evaluation.task_texts import READERS, checked_labels
-from adapler_jax.export.jax_export import STAGED_DRIVERS, export_model
+from adapler_jax.export.jax_export import export_model
 from adapler_jax.export.onnx.settings import ONNX, OPENVINO, WEIGHTS_SUFFIX
 from adapler_jax.heads import TOKEN_CLASSIFICATION
 from adapler_jax.inference.autotune.workloads import check_names
-from adapler_jax.inference.engine import AUTO
+from adapler_jax.inference.engine import AUTO, STAGED_DRIVERS
 from adapler_jax.io.terminal import one_line, print_note
 from adapler_jax.serving.texts import read_texts
 from adapler_jax.types import COMPUTE_DTYPES

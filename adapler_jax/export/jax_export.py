@@ -28,7 +28,6 @@ from adapler_jax.export.program_spec import (
     ANY,
     CUSTOM_CALLS_KEY,
     HEADER,
-    STAGED_DRIVERS,
     VARIANTS,
     ProgramSpec,
     program_spec,
@@ -36,7 +35,7 @@ from adapler_jax.export.program_spec import (
 )
 from adapler_jax.export.signing import NO_TAG, check_custom_calls, custom_calls, make_key, sign
 from adapler_jax.inference.drivers.stages import StagedProgram
-from adapler_jax.inference.engine import AUTO, DRIVERS, prepare_inference_params
+from adapler_jax.inference.engine import AUTO, DRIVERS, STAGED_DRIVERS, prepare_inference_params
 from adapler_jax.io.atomic_files import replacing_file
 from adapler_jax.types import Batch, Params, Trace
 from adapler_jax.weights.save import load_model

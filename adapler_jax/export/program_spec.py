@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,18 +13,14 @@ from flax.traverse_util import flatten_dict
 from jax.typing import DTypeLike
 
 from adapler_jax.data.batching.lengths import default_lengths
-from adapler_jax.inference.drivers import bucketed, packed
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.drivers.stages import StagedProgram, without_layers
+from adapler_jax.inference.engine import STAGED_DRIVERS
 from adapler_jax.inference.model_kind import check_classifies, max_length_of
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.types import EncoderConfig, Params, compute_dtype
 from adapler_jax.weights.save import Saved
 
-STAGED_DRIVERS: dict[str, Callable[..., StagedProgram | None]] = {
-    "bucketed": bucketed.make_stages,
-    "packed": packed.make_stages,
-}
 PLATFORMS = ("cpu", "cuda", "tpu")
 ANY = "any"  # batch size, on any platform
 # Variants of a program: any batch size on all platforms, and one text on each platform.

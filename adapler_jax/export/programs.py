@@ -24,13 +24,12 @@ from adapler_jax.export.program_spec import (
     CUSTOM_CALLS_KEY,
     HEADER,
     PLATFORMS,
-    STAGED_DRIVERS,
     ProgramSpec,
     program_spec,
     split_layers,
 )
 from adapler_jax.export.signing import check_custom_calls, read_signed
-from adapler_jax.inference.engine import AUTO, Engine, run_program
+from adapler_jax.inference.engine import AUTO, STAGED_DRIVERS, Engine, run_program
 from adapler_jax.inference.ids import check_ids
 from adapler_jax.types import Batch, Params, Trace
 from adapler_jax.weights.save import Saved

@@ -17,12 +17,19 @@ from adapler_jax.inference.autotune.select import DriverChoice, select_driver
 from adapler_jax.inference.autotune.table import LatencyTable, TableSource, find_table
 from adapler_jax.inference.drivers import bucketed, masked, packed
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, check_buckets
+from adapler_jax.inference.drivers.stages import StagedProgram
 from adapler_jax.inference.ids import check_ids
 from adapler_jax.inference.processes import check_process
-from adapler_jax.pruning.base import Pruner
+from adapler_jax.inference.staged_program import MIN_LAYERS, StagedRun
+from adapler_jax.pruning.base import Pruner, check_supported
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, compute_dtype
 
 DRIVERS = {"bucketed": bucketed.forward, "masked": masked.forward, "packed": packed.forward}
+# (config, pruner, shape, **options) -> stages; None for plain BERT in the bucketed driver
+STAGED_DRIVERS: dict[str, Callable[..., StagedProgram | None]] = {
+    "bucketed": bucketed.make_stages,
+    "packed": packed.make_stages,
+}
 AUTO = "auto"
 DRIVER_NAMES = (AUTO, *DRIVERS)
 # The packed driver has many small loops. On CPUs this flag saves a tenth of their compilation.
@@ -328,10 +335,26 @@ def prepare_params_for(
 def _jitted(
     config: EncoderConfig, pruner: Pruner, driver: str, *, dtype: DTypeLike, **options
 ) -> Program:
-    """Return a jitted driver, one object for equal arguments, so that it compiles once."""
+    """Return a jitted driver, one object for equal arguments, so that it compiles once.
+
+    On CPUs the pruned drivers of many layers run in stages. Plain BERT in the bucketed driver runs
+    some texts at a time through all layers, so it is one program.
+    """
+    is_on_cpu = jax.default_backend() == "cpu"
+    quick = QUICK_COMPILATION if driver == "packed" and is_on_cpu else None
+    has_stages = driver == "packed" or (driver == "bucketed" and bool(pruner.sites))
 
     def run(params: Params, batch: Batch) -> tuple[Any, Trace]:
         return DRIVERS[driver](params, config, pruner, batch, dtype=dtype, **options)
 
-    is_slow_to_compile = driver == "packed" and jax.default_backend() == "cpu"
-    return jax.jit(run, compiler_options=QUICK_COMPILATION if is_slow_to_compile else None)
+    whole = jax.jit(run, compiler_options=quick)
+    if not (has_stages and is_on_cpu and config.num_layers >= MIN_LAYERS):
+        return whole
+    check_supported(pruner, config)
+
+    def make_stages(shape: tuple[int, ...]) -> StagedProgram:
+        stages = STAGED_DRIVERS[driver](config, pruner, shape, dtype=dtype, **options)
+        assert stages is not None
+        return stages
+
+    return StagedRun(make_stages, whole, compiler_options=quick)
