@@ -8,166 +8,29 @@ every token, so that a family may have rotary positions and layers of different 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adapler_jax.encoders.config_format import ConfigFormat
 from adapler_jax.encoders.local_attention import LocalLayers, layer_attention, pair_bias
+from adapler_jax.encoders.slots import (
+    AttentionOutputFn,
+    EmbedFn,
+    FeedForwardFn,
+    FinalFn,
+    InitFn,
+    LocalLayersFn,
+    OptionsOfLayersFn,
+    PrepareFn,
+    QkvFn,
+    QkvPartFn,
+)
 from adapler_jax.flops import EncoderFlops
 from adapler_jax.types import Array, EncoderConfig, OptionalArray, Params, Rule, TokenFeatures
-
-
-class InitFn(Protocol):
-    """Return fresh parameters of an encoder, float32: {"embeddings", "layers", ...}."""
-
-    def __call__(self, key: Array, config: EncoderConfig, /) -> Params:
-        """Return the tree."""
-
-
-class EmbedFn(Protocol):
-    """Return the states that enter layer 0, float32 [..., D], of tokens in any layout.
-
-    `params` is the subtree "embeddings". token_X, segment_X, position_X: int32; the axes of the
-    positions may be 1.
-    """
-
-    def __call__(
-        self,
-        params: Params,
-        config: EncoderConfig,
-        token_X: Array,
-        segment_X: Array,
-        position_X: Array,
-        /,
-        *,
-        key: Array | None = None,
-    ) -> Array:
-        """Return the states."""
-
-
-class LocalLayersFn(Protocol):
-    """Return the layers in which tokens attend to near tokens alone; None: all are global."""
-
-    def __call__(self, config: EncoderConfig, /) -> LocalLayers | None:
-        """Return the layers and their window of original positions."""
-
-
-class OptionsOfLayersFn(Protocol):
-    """Return the constants of a family, `family_options`, for some of an encoder's layers."""
-
-    def __call__(self, config: EncoderConfig, layers: tuple[int, ...], /) -> Any:
-        """Return the record; `layers` are the kept ones."""
-
-
-class QkvFn(Protocol):
-    """Return queries, scaled, keys and values, joined: float32 [..., 3 D] of states [..., D].
-
-    A family with pre-norm normalises here; rotary positions are applied here. `layer` is one slice
-    of "layers".
-    """
-
-    def __call__(
-        self,
-        layer: Params,
-        config: EncoderConfig,
-        hidden_XD: Array,
-        /,
-        *,
-        index: Array | None = None,
-        position_X: Array | None = None,
-        dtype=jnp.float32,
-    ) -> Array:
-        """Return the joined vectors."""
-
-
-class QkvPartFn(Protocol):
-    """Return a part of what `QkvFn` returns, float32.
-
-    `part` is "query" [..., D], or "key_value" [..., 2 D].
-    """
-
-    def __call__(
-        self,
-        layer: Params,
-        config: EncoderConfig,
-        hidden_XD: Array,
-        part: str,
-        /,
-        *,
-        index: Array | None = None,
-        position_X: Array | None = None,
-        dtype=jnp.float32,
-    ) -> Array:
-        """Return the vectors."""
-
-
-class AttentionOutputFn(Protocol):
-    """Return the states after the attention half of a layer, float32 [..., D].
-
-    The residual and the norms of the half are included.
-    """
-
-    def __call__(
-        self,
-        layer: Params,
-        config: EncoderConfig,
-        hidden_XD: Array,
-        attended_XD: Array,
-        /,
-        *,
-        key: Array | None = None,
-        dtype=jnp.float32,
-    ) -> Array:
-        """Return the states."""
-
-
-class FeedForwardFn(Protocol):
-    """Return the states after the feed-forward half of a layer, float32 [..., D].
-
-    The residual and the norms of the half are included.
-    """
-
-    def __call__(
-        self,
-        layer: Params,
-        config: EncoderConfig,
-        hidden_XD: Array,
-        /,
-        *,
-        key: Array | None = None,
-        dtype=jnp.float32,
-    ) -> Array:
-        """Return the states."""
-
-
-class FinalFn(Protocol):
-    """Return the states that a head sees, float32 [..., D].
-
-    A state of zeros, on padding, stays zero. `params` is the encoder's tree without the layers.
-    """
-
-    def __call__(self, params: Params, config: EncoderConfig, hidden_XD: Array, /) -> Array:
-        """Return the states."""
-
-
-class PrepareFn(Protocol):
-    """Return an encoder's parameters as inference runs them fastest, layers as a tuple of trees."""
-
-    def __call__(self, params: Params, config: EncoderConfig, dtype=jnp.float32, /) -> Params:
-        """Return the tree; the slots above take its layers too."""
-
-
-class ConfigFormat(NamedTuple):
-    """How config.json of published checkpoints of a family describes an encoder."""
-
-    find_problems: Callable[[dict[str, Any]], list[str]]  # all that cannot be computed
-    read: Callable[[dict[str, Any]], EncoderConfig]  # of contents without problems
-    write: Callable[[EncoderConfig], dict[str, Any]]
-    architectures: Mapping[str, str]  # classes of transformers by the name of a head
-    base_architecture: str  # for other heads
 
 
 class Encoder(NamedTuple):
@@ -190,6 +53,7 @@ class Encoder(NamedTuple):
     # Names of the layer between [CLS] and the classifier; None: BERT's pooler
     pooler_rules: tuple[Rule, ...] | None = None
     config_format: ConfigFormat | None = None  # None: BERT's keys, with the family in our part
+    variant: Callable[[EncoderConfig], Any] | None = None  # the record of a config; None: this one
 
 
 def check_length(config: EncoderConfig, length: int) -> None:

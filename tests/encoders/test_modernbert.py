@@ -82,7 +82,7 @@ def test_a_local_theta_of_null_is_the_global_one():
     ],
 )
 def test_a_config_that_cannot_be_computed_is_named_in_one_line(changes, found):
-    with pytest.raises(ValueError, match="does not describe a modernbert encoder") as caught:
+    with pytest.raises(ValueError, match="an encoder of family modernbert") as caught:
         encoder_config(RAW | changes, "config.json")
     assert found in str(caught.value)
     assert "\n" not in str(caught.value)

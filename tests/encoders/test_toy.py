@@ -240,7 +240,8 @@ def test_training_explanations_and_counts_serve_a_new_encoder():
 
 def test_an_unknown_family_is_named():
     with pytest.raises(
-        ValueError, match="unknown encoder family 'none'; expected one of bert, modernbert, toy"
+        ValueError,
+        match="unknown encoder family 'none'; expected one of bert, electra, modernbert, toy",
     ):
         encoder_of(dataclasses.replace(CONFIG, family="none"))
 
@@ -330,7 +331,7 @@ def test_a_saved_model_of_an_unknown_family_ends_in_one_line(family, tmp_path):
         refused(
             load,
             directory,
-            match=r"config.json: unknown encoder family .*; expected one of bert, modernbert, toy$",
+            match=f"unknown encoder family .*; expected one of {', '.join(ENCODERS)}$",
         )
 
 

@@ -20,6 +20,7 @@ from adapler_jax.encoders import encoder_of
 from adapler_jax.export.onnx.attention import attention
 from adapler_jax.export.onnx.bert import BERT
 from adapler_jax.export.onnx.budgets import SiteValues, values_of_sites
+from adapler_jax.export.onnx.electra import ELECTRA
 from adapler_jax.export.onnx.graph import OPSETS, Graph, Value
 from adapler_jax.export.onnx.heads import BATCH_AXES, HEADS, OUTPUT_AXES, Walk, num_logits
 from adapler_jax.export.onnx.layers import EncoderForm, Layer
@@ -61,7 +62,11 @@ from adapler_jax.types import (
 from adapler_jax.weights.save import Saved
 from adapler_jax.weights.sentence_modules import COSINE, DEFAULT_PROMPT, PROMPTS, SIMILARITY
 
-FORMS: dict[str, EncoderForm] = {"bert": BERT, "modernbert": MODERNBERT}  # by family
+FORMS: dict[str, EncoderForm] = {  # by family
+    "bert": BERT,
+    "electra": ELECTRA,
+    "modernbert": MODERNBERT,
+}
 
 
 @dataclasses.dataclass(frozen=True)
