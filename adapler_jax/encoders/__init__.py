@@ -8,12 +8,14 @@ from adapler_jax.encoders.base import Encoder
 from adapler_jax.encoders.bert import BERT
 from adapler_jax.encoders.electra import ELECTRA
 from adapler_jax.encoders.modernbert import MODERNBERT
+from adapler_jax.encoders.mpnet import MPNET
 from adapler_jax.types import EncoderConfig
 
 ENCODERS: dict[str, Encoder] = {
     "bert": BERT,
     "electra": ELECTRA,
     "modernbert": MODERNBERT,
+    "mpnet": MPNET,
 }
 
 

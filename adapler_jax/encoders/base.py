@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.encoders.config_format import ConfigFormat
-from adapler_jax.encoders.local_attention import LocalLayers, layer_attention, pair_bias
+from adapler_jax.encoders.local_attention import LocalLayers, layer_attention, local_bias
 from adapler_jax.encoders.slots import (
     AttentionOutputFn,
     EmbedFn,
@@ -25,6 +25,7 @@ from adapler_jax.encoders.slots import (
     InitFn,
     LocalLayersFn,
     OptionsOfLayersFn,
+    PairBiasFn,
     PrepareFn,
     QkvFn,
     QkvPartFn,
@@ -48,7 +49,9 @@ class Encoder(NamedTuple):
     local_layers: LocalLayersFn | None = None  # None: every token attends to every other
     final: FinalFn | None = None  # None: heads see the last layer's states
     options_of_layers: OptionsOfLayersFn | None = None  # None: layers are equal
-    needs_positions: bool = False  # in the layers, by `qkv` or `local_layers`
+    pair_bias: PairBiasFn | None = None  # None: no bias; for encoders without local layers
+    shared: tuple[str, ...] = ()  # subtrees next to "layers" that every layer reads
+    needs_positions: bool = False  # in the layers, by `qkv`, `local_layers` or `pair_bias`
     qkv_part: QkvPartFn | None = None  # None: taken from `qkv`
     # Names of the layer between [CLS] and the classifier; None: BERT's pooler
     pooler_rules: tuple[Rule, ...] | None = None
@@ -106,23 +109,66 @@ def local_layers(encoder: Encoder, config: EncoderConfig) -> LocalLayers | None:
     return None if encoder.local_layers is None else encoder.local_layers(config)
 
 
+def layers_of(encoder: Encoder, params: Params) -> Params:
+    """Return the layers of an encoder's tree, each with the subtrees that all of them read.
+
+    Stacked layers get copies along their axis. Layers that are apart have them already, as layers
+    have that this function returned.
+    """
+    layers = params["layers"]
+    shared = {name: params[name] for name in encoder.shared if name in params}
+    if isinstance(layers, tuple) or not shared:
+        return layers
+    num_layers = len(jax.tree.leaves(layers)[0])
+    return layers | jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf[None], (num_layers, *leaf.shape)), shared
+    )
+
+
+def with_shared(encoder: Encoder, params: Params) -> Params:
+    """Return the parameters of a whole model with the layers of `layers_of`."""
+    if not encoder.shared:
+        return params
+    tree = params["encoder"]
+    return params | {"encoder": tree | {"layers": layers_of(encoder, tree)}}
+
+
+def pair_bias(
+    encoder: Encoder,
+    layer: Params,
+    config: EncoderConfig,
+    position_BL: OptionalArray,
+    *,
+    num_queries: int | None = None,
+) -> Array | None:
+    """Return the encoder's `pair_bias` for keys at these positions; None: it has none.
+
+    The queries are at the first `num_queries` positions; None for all.
+    """
+    if encoder.pair_bias is None:
+        return None
+    return encoder.pair_bias(layer, config, position_BL[:, :num_queries], position_BL)
+
+
 def layer_bias(
     encoder: Encoder,
+    layer: Params,
     config: EncoderConfig,
     index: OptionalArray,
     position_BL: OptionalArray,
     *,
     num_queries: int | None = None,
 ) -> Array | None:
-    """Return the bias of pairs, 0 or MASK_BIAS, for keys at these positions, float32 [B, L, S].
+    """Return the bias of pairs in a layer, for keys at these positions, float32 [B, H, L, S].
 
-    The queries are at the first `num_queries` of them; None for all. An encoder without local
-    layers has no bias.
+    It is `pair_bias`, or 0 and MASK_BIAS of local layers, the same for all heads: [B, 1, L, S]. An
+    encoder with neither has no bias. The queries are at the first `num_queries` positions; None for
+    all.
     """
     local = local_layers(encoder, config)
     if local is None:
-        return None
-    return pair_bias(local, index, position_BL[:, :num_queries], position_BL)
+        return pair_bias(encoder, layer, config, position_BL, num_queries=num_queries)
+    return local_bias(local, index, position_BL[:, :num_queries], position_BL)
 
 
 def attend(
@@ -167,6 +213,7 @@ def attend(
         bias_BS,
         index=index,
         position_BL=position_BL,
+        pair_bias_BHLL=pair_bias(encoder, layer, config, position_BL),
         num_heads=config.num_heads,
         query_mask_BL=query_mask_BL,
         needs=needs,

@@ -71,9 +71,15 @@ def embed(
     segment_one_hot = jax.nn.one_hot(segment_X, config.num_segments, dtype=jnp.float32)
     segment_XD = segment_one_hot @ params["segment"]
     sum_XD = params["token"][token_X] + params["position"][position_X] + segment_XD
-    return dropout(
-        key, layer_norm(params["norm"], sum_XD, config.norm_epsilon), config.hidden_dropout_prob
-    )
+    return normalize_embeddings(params, config, sum_XD, key=key)
+
+
+def normalize_embeddings(
+    params: Params, config: EncoderConfig, sum_XD: Array, *, key: Array | None
+) -> Array:
+    """Return the norm of sums of embeddings, with dropout, float32 [..., D]."""
+    normed_XD = layer_norm(params["norm"], sum_XD, config.norm_epsilon)
+    return dropout(key, normed_XD, config.hidden_dropout_prob)
 
 
 def query_key_value(

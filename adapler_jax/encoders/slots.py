@@ -43,6 +43,24 @@ class LocalLayersFn(Protocol):
         """Return the layers and their window of original positions."""
 
 
+class PairBiasFn(Protocol):
+    """Return what each head adds to the attention logits of pairs, float32 [B, H, L, S].
+
+    `layer` is one slice of "layers", with the encoder's shared subtrees. Positions are int32 and
+    original; their first axis may be 1, and then the result's is.
+    """
+
+    def __call__(
+        self,
+        layer: Params,
+        config: EncoderConfig,
+        query_position_BL: Array,
+        key_position_BS: Array,
+        /,
+    ) -> Array:
+        """Return the bias."""
+
+
 class OptionsOfLayersFn(Protocol):
     """Return the constants of a family, `family_options`, for some of an encoder's layers."""
 

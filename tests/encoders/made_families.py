@@ -36,6 +36,7 @@ ELECTRA = SIZES | {"model_type": "electra", "embedding_size": 12}
 MADE = {
     "electra": Made("Electra", ELECTRA),
     "electra without projection": Made("Electra", ELECTRA | {"embedding_size": 16}),
+    "mpnet": Made("MPNet", SIZES | {"model_type": "mpnet"}, padding=1),
 }
 
 

@@ -96,15 +96,15 @@ def test_a_missing_size_is_named():
 
 def test_a_local_layer_ends_at_its_window_and_a_global_one_does_not():
     position_BL = jnp.array([[0, 2, 3, 9]])
-    local_BLS = layer_bias(MODERNBERT, CONFIG, jnp.int32(1), position_BL)
-    assert (np.asarray(local_BLS[0]) == 0).tolist() == [
+    local_B1LS = layer_bias(MODERNBERT, {}, CONFIG, jnp.int32(1), position_BL)
+    assert (np.asarray(local_B1LS[0, 0]) == 0).tolist() == [
         [True, True, False, False],
         [True, True, True, False],
         [False, True, True, False],
         [False, False, False, True],
     ]
     for layer in (0, 3):
-        assert not np.any(layer_bias(MODERNBERT, CONFIG, jnp.int32(layer), position_BL))
+        assert not np.any(layer_bias(MODERNBERT, {}, CONFIG, jnp.int32(layer), position_BL))
 
 
 def test_rotary_angles_by_hand():
