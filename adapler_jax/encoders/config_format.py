@@ -33,6 +33,9 @@ def renamed_parts(tensors: dict, names: Mapping[str, str]) -> dict:
     Args:
       tensors: by name.
       names: new beginnings of names by the old ones; other names stay.
+
+    Raises:
+      ValueError: two of them get one name.
     """
 
     def rename(name: str) -> str:
@@ -40,4 +43,10 @@ def renamed_parts(tensors: dict, names: Mapping[str, str]) -> dict:
         old = next((old for old in names if name.startswith(old)), "")
         return names.get(old, "") + name.removeprefix(old)
 
-    return {rename(name): value for name, value in tensors.items()}
+    found: dict = {}
+    for name, value in tensors.items():
+        new = rename(name)
+        if new in found:
+            raise ValueError(f"the tensors hold {new} twice, once as {name}; remove one of them")
+        found[new] = value
+    return found

@@ -204,10 +204,14 @@ def foreign_part(name: str) -> str | None:
 
 def canonical_name(name: str) -> str:
     """Return the name in the table: `bert.` before the encoder, weight and bias for norms."""
-    name = unwrapped_name(name)
-    name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
-    name = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
+    name = norm_name(unwrapped_name(name))
     return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
+
+
+def norm_name(name: str) -> str:
+    """Return the name with weight and bias for norms, which old files call gamma and beta."""
+    name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
+    return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
 
 
 def unwrapped_name(name: str) -> str:
@@ -220,7 +224,7 @@ def name_with_prefix(name: str, *, rules: tuple[Rule, ...]) -> str:
 
     Names of compilers and parallel training are removed. The name of another part stays.
     """
-    name = re.sub(r"^(module\.)+", "", COMPILER.sub("", name))
+    name = norm_name(re.sub(r"^(module\.)+", "", COMPILER.sub("", name)))
     firsts = {rule.name.partition(".")[0] for rule in rules}
     parts = {rule.name.split(".")[1] for rule in rules}
     is_bare = len(firsts) == 1 and name.partition(".")[0] in parts

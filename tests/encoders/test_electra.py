@@ -16,7 +16,8 @@ from adapler_jax.inference.drivers import dense
 from adapler_jax.inference.engine import prepare_inference_params
 from adapler_jax.types import Batch
 from adapler_jax.weights.config import config_json, encoder_config
-from adapler_jax.weights.rules import architecture_of, model_rules
+from adapler_jax.weights.head_parts import drop_ignored
+from adapler_jax.weights.rules import architecture_of, model_rules, name_with_prefix
 from adapler_jax.weights.save import load_model, save_model
 from tests import tiny
 from tests.encoders.made_families import MADE
@@ -112,6 +113,30 @@ def test_the_parts_of_heads_have_published_names(head, pooler, classifier):
     assert to_published({"classifier.weight": 1}, "token_classification") == {
         "classifier.weight": 1
     }
+
+
+def test_two_classifiers_in_a_file_are_named():
+    with pytest.raises(
+        ValueError, match=r"classifier.bias twice, once as classifier.out_proj.bias"
+    ):
+        from_published({"classifier.bias": 1, "classifier.out_proj.bias": 2})
+
+
+def test_old_files_have_other_names_of_norms_and_a_buffer():
+    names = {
+        "embeddings.LayerNorm.gamma": "electra.embeddings.LayerNorm.weight",
+        "module.electra.encoder.layer.0.output.LayerNorm.beta": (
+            "electra.encoder.layer.0.output.LayerNorm.bias"
+        ),
+        "embeddings_project.weight": "electra.embeddings_project.weight",
+        "discriminator_predictions.dense.weight": "discriminator_predictions.dense.weight",
+        "embeddings.position_ids": "electra.embeddings.position_ids",
+    }
+    found = [name_with_prefix(name, rules=ELECTRA.tensor_rules) for name in names]
+    assert found == list(names.values())
+    kept, notes = drop_ignored(dict.fromkeys(found), ELECTRA)
+    assert list(kept) == found[:3]
+    assert notes == ["ignored: discriminator_predictions.*"]
 
 
 def test_a_saved_model_names_the_class_of_its_head():

@@ -10,13 +10,17 @@ import pytest
 from adapler_jax import forward as full_width
 from adapler_jax.encoders import encoder_of
 from adapler_jax.evaluation.attribution import attention_scores, layer_saliency
+from adapler_jax.export.jax_export import export_model
 from adapler_jax.heads import CLASSIFICATION
+from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.drivers import dense
-from adapler_jax.inference.engine import make_engine, prepare_inference_params
+from adapler_jax.inference.engine import Engine, make_engine, prepare_inference_params
 from adapler_jax.pruning import PRUNERS, keep_all, make_pruner
 from adapler_jax.training.methods.distill import cut_layers
 from adapler_jax.training.policy import importance_scores
+from adapler_jax.weights.save import save_model
 from tests import tiny
+from tests.data.conftest import build_tokenizer
 from tests.encoders.made_families import MADE, make_batch
 from tests.encoders.made_modernbert import random_params
 
@@ -148,3 +152,25 @@ def test_a_student_of_some_layers_is_the_encoder_with_these_layers(family):
     assert student.num_layers == 2 and encoder_of(student) is encoder_of(config)
     logits_BC, _ = dense.forward(found, student, make_batch(family, LENGTHS))
     assert np.all(np.isfinite(logits_BC))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", FAMILIES)
+def test_exported_programs_of_jax_give_the_same_answers(family, tmp_path):
+    folder = save_model(
+        tmp_path / "model",
+        params_of(family, "adapler"),
+        MADE[family].config,
+        pruner_name="adapler",
+        class_names=("a", "b", "c"),
+        max_length=12,
+        tokenizer=build_tokenizer(),
+    )
+    texts = ["a good film . not bad", "bad", "not a good film"]
+    expected = Classifier.load(folder, driver="masked").predict_probs(texts)
+    export_model(folder, buckets=BUCKETS)
+    for driver in ("bucketed", "packed"):
+        options = {"buckets": BUCKETS, "driver": driver, "programs": True}
+        found = Classifier.load(folder, **options)
+        assert not isinstance(found.run, Engine)
+        np.testing.assert_allclose(found.predict_probs(texts), expected, atol=1e-5)
