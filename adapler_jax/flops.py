@@ -46,6 +46,7 @@ class EncoderFlops(NamedTuple):
     ]  # linears, norms and residual of the attention half
     feed_forward: Callable[[EncoderConfig, Count], Count]
     key_value: Callable[[EncoderConfig, Count], Count]  # keys and values alone
+    num_pair_terms: int = 0  # added to a logit besides the bias of its key
 
 
 class SiteFlops(NamedTuple):

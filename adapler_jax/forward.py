@@ -17,6 +17,7 @@ from adapler_jax.encoders.base import (
     attend,
     embed_batch,
     finalize_states,
+    layers_of,
     slot_positions,
     split_layer_key,
 )
@@ -244,10 +245,10 @@ def forward_layers(
 
     entering_BLD = jnp.where(valid_BL[..., None], hidden_BLD, 0.0) if return_exit_hidden else None
     start = _Carry(hidden_BLD, key_bias(valid_BL), counted_BL.astype(jnp.float32), entering_BLD)
-    num_layers = len(jax.tree.leaves(params["encoder"]["layers"])[0])
-    site_params = params_of_layers(pruner, params["pruner"], num_layers)
-    index_N = first_layer + jnp.arange(num_layers)
-    scanned = (params["encoder"]["layers"], site_params, index_N, _noise_of_layers(noise))
+    layers = layers_of(encoder_of(config), params["encoder"])
+    index_N = first_layer + jnp.arange(len(jax.tree.leaves(layers)[0]))
+    site_params = params_of_layers(pruner, params["pruner"], len(index_N))
+    scanned = (layers, site_params, index_N, _noise_of_layers(noise))
     carry, (trace, hidden_NBLD) = _scan(run_layer, start, scanned, loop)
     return carry.hidden_BLD, trace.replace(exit_hidden_BLD=carry.exit_hidden_BLD), hidden_NBLD
 

@@ -31,11 +31,17 @@ def num_pairs(config: EncoderConfig, length: Count, *, layer: int = 0) -> Count:
     return as_counts(where(uses_blocks(local, length), near, length * length))
 
 
+def pair_flops(config: EncoderConfig, num_pairs: Count) -> Count:
+    """Return the operations of attention for so many pairs, with the terms of the encoder."""
+    terms = encoder_of(config).flops.num_pair_terms * config.num_heads
+    return attention_pair_flops(config, num_pairs) + as_counts(num_pairs) * terms
+
+
 def attention_flops(config: EncoderConfig, length: Count, *, layer: int = 0) -> Count:
     """Return the operations of the attention half of a layer on `length` tokens."""
     length = as_counts(length)
     token_wise = encoder_of(config).flops.attention_tokens(config, length)
-    return token_wise + attention_pair_flops(config, num_pairs(config, length, layer=layer))
+    return token_wise + pair_flops(config, num_pairs(config, length, layer=layer))
 
 
 def feed_forward_flops(config: EncoderConfig, length: Count) -> Count:
@@ -56,7 +62,7 @@ def last_layer_flops(config: EncoderConfig, length: Count) -> Count:
     """
     length, encoder = as_counts(length), encoder_of(config).flops
     first = encoder.attention_tokens(config, 1) + encoder.feed_forward(config, 1)
-    return encoder.key_value(config, length - 1) + attention_pair_flops(config, length) + first
+    return encoder.key_value(config, length - 1) + pair_flops(config, length) + first
 
 
 def received_flops(

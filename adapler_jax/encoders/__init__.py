@@ -6,12 +6,16 @@ than BERT's in config.json.
 
 from adapler_jax.encoders.base import Encoder
 from adapler_jax.encoders.bert import BERT
+from adapler_jax.encoders.electra import ELECTRA
 from adapler_jax.encoders.modernbert import MODERNBERT
+from adapler_jax.encoders.mpnet import MPNET
 from adapler_jax.types import EncoderConfig
 
 ENCODERS: dict[str, Encoder] = {
     "bert": BERT,
+    "electra": ELECTRA,
     "modernbert": MODERNBERT,
+    "mpnet": MPNET,
 }
 
 
@@ -25,7 +29,8 @@ def encoder_of(config: EncoderConfig) -> Encoder:
         raise ValueError(
             f"unknown encoder family {config.family!r:.60}; expected one of {', '.join(ENCODERS)}"
         )
-    return ENCODERS[config.family]
+    encoder = ENCODERS[config.family]
+    return encoder if encoder.variant is None else encoder.variant(config)
 
 
 __all__ = ["ENCODERS", "Encoder", "encoder_of"]

@@ -31,7 +31,7 @@ def attention_logits(
     query_BHLK: Array,
     key_BHSK: Array,
     bias_BS: Array,
-    pair_bias_BLS: Array | None = None,
+    pair_bias_BHLS: Array | None = None,
     *,
     dtype=jnp.float32,
 ) -> Array:
@@ -43,13 +43,13 @@ def attention_logits(
         preferred_element_type=jnp.float32,
     )
     logits_BHLS = logits_BHLS + bias_BS[:, None, None, :]
-    return logits_BHLS if pair_bias_BLS is None else logits_BHLS + pair_bias_BLS[:, None]
+    return logits_BHLS if pair_bias_BHLS is None else logits_BHLS + pair_bias_BHLS
 
 
 def attention_probs(
     qkv_BLQ: Array,
     bias_BS: Array,
-    pair_bias_BLS: Array | None = None,
+    pair_bias_BHLS: Array | None = None,
     *,
     num_heads: int,
     dtype=jnp.float32,
@@ -61,7 +61,7 @@ def attention_probs(
     """
     query_BLD, key_BLD, _ = jnp.split(qkv_BLQ, 3, axis=-1)
     query_BHLK, key_BHSK = (split_heads(x_BLD, num_heads) for x_BLD in (query_BLD, key_BLD))
-    logits_BHLS = attention_logits(query_BHLK, key_BHSK, bias_BS, pair_bias_BLS, dtype=dtype)
+    logits_BHLS = attention_logits(query_BHLK, key_BHSK, bias_BS, pair_bias_BHLS, dtype=dtype)
     return jax.nn.softmax(logits_BHLS, axis=-1)
 
 
@@ -70,7 +70,7 @@ def scaled_dot_product_attention(
     key_BSD: Array,
     value_BSD: Array,
     bias_BS: Array,
-    pair_bias_BLS: Array | None = None,
+    pair_bias_BHLS: Array | None = None,
     *,
     num_heads: int,
     query_mask_BL: Array | None = None,
@@ -89,7 +89,8 @@ def scaled_dot_product_attention(
       key_BSD: of all S tokens.
       value_BSD: of all S tokens.
       bias_BS: float32, added to the logits of every head and query.
-      pair_bias_BLS: float32, added for each query and key; None for none.
+      pair_bias_BHLS: float32, added for each query and key; None for none. The first two axes may
+        be 1.
       num_heads: heads H.
       query_mask_BL: bool, queries that count in the attention received; not needed where `needs` is
         empty.
@@ -104,7 +105,7 @@ def scaled_dot_product_attention(
     query_BHLK, key_BHSK, value_BHSK = (
         split_heads(x_BLD, num_heads) for x_BLD in (query_BLD, key_BSD, value_BSD.astype(dtype))
     )
-    logits_BHLS = attention_logits(query_BHLK, key_BHSK, bias_BS, pair_bias_BLS, dtype=dtype)
+    logits_BHLS = attention_logits(query_BHLK, key_BHSK, bias_BS, pair_bias_BHLS, dtype=dtype)
     highest_BHL1 = jax.lax.stop_gradient(jnp.max(logits_BHLS, axis=-1, keepdims=True))
     exp_logits_BHLS = jnp.exp(logits_BHLS - highest_BHL1)
     normalizer_BHL1 = jnp.sum(exp_logits_BHLS, axis=-1, keepdims=True)

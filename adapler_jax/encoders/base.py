@@ -8,166 +8,30 @@ every token, so that a family may have rotary positions and layers of different 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.encoders.local_attention import LocalLayers, layer_attention, pair_bias
+from adapler_jax.encoders.config_format import ConfigFormat
+from adapler_jax.encoders.local_attention import LocalLayers, layer_attention, local_bias
+from adapler_jax.encoders.slots import (
+    AttentionOutputFn,
+    EmbedFn,
+    FeedForwardFn,
+    FinalFn,
+    InitFn,
+    LocalLayersFn,
+    OptionsOfLayersFn,
+    PairBiasFn,
+    PrepareFn,
+    QkvFn,
+    QkvPartFn,
+)
 from adapler_jax.flops import EncoderFlops
 from adapler_jax.types import Array, EncoderConfig, OptionalArray, Params, Rule, TokenFeatures
-
-
-class InitFn(Protocol):
-    """Return fresh parameters of an encoder, float32: {"embeddings", "layers", ...}."""
-
-    def __call__(self, key: Array, config: EncoderConfig, /) -> Params:
-        """Return the tree."""
-
-
-class EmbedFn(Protocol):
-    """Return the states that enter layer 0, float32 [..., D], of tokens in any layout.
-
-    `params` is the subtree "embeddings". token_X, segment_X, position_X: int32; the axes of the
-    positions may be 1.
-    """
-
-    def __call__(
-        self,
-        params: Params,
-        config: EncoderConfig,
-        token_X: Array,
-        segment_X: Array,
-        position_X: Array,
-        /,
-        *,
-        key: Array | None = None,
-    ) -> Array:
-        """Return the states."""
-
-
-class LocalLayersFn(Protocol):
-    """Return the layers in which tokens attend to near tokens alone; None: all are global."""
-
-    def __call__(self, config: EncoderConfig, /) -> LocalLayers | None:
-        """Return the layers and their window of original positions."""
-
-
-class OptionsOfLayersFn(Protocol):
-    """Return the constants of a family, `family_options`, for some of an encoder's layers."""
-
-    def __call__(self, config: EncoderConfig, layers: tuple[int, ...], /) -> Any:
-        """Return the record; `layers` are the kept ones."""
-
-
-class QkvFn(Protocol):
-    """Return queries, scaled, keys and values, joined: float32 [..., 3 D] of states [..., D].
-
-    A family with pre-norm normalises here; rotary positions are applied here. `layer` is one slice
-    of "layers".
-    """
-
-    def __call__(
-        self,
-        layer: Params,
-        config: EncoderConfig,
-        hidden_XD: Array,
-        /,
-        *,
-        index: Array | None = None,
-        position_X: Array | None = None,
-        dtype=jnp.float32,
-    ) -> Array:
-        """Return the joined vectors."""
-
-
-class QkvPartFn(Protocol):
-    """Return a part of what `QkvFn` returns, float32.
-
-    `part` is "query" [..., D], or "key_value" [..., 2 D].
-    """
-
-    def __call__(
-        self,
-        layer: Params,
-        config: EncoderConfig,
-        hidden_XD: Array,
-        part: str,
-        /,
-        *,
-        index: Array | None = None,
-        position_X: Array | None = None,
-        dtype=jnp.float32,
-    ) -> Array:
-        """Return the vectors."""
-
-
-class AttentionOutputFn(Protocol):
-    """Return the states after the attention half of a layer, float32 [..., D].
-
-    The residual and the norms of the half are included.
-    """
-
-    def __call__(
-        self,
-        layer: Params,
-        config: EncoderConfig,
-        hidden_XD: Array,
-        attended_XD: Array,
-        /,
-        *,
-        key: Array | None = None,
-        dtype=jnp.float32,
-    ) -> Array:
-        """Return the states."""
-
-
-class FeedForwardFn(Protocol):
-    """Return the states after the feed-forward half of a layer, float32 [..., D].
-
-    The residual and the norms of the half are included.
-    """
-
-    def __call__(
-        self,
-        layer: Params,
-        config: EncoderConfig,
-        hidden_XD: Array,
-        /,
-        *,
-        key: Array | None = None,
-        dtype=jnp.float32,
-    ) -> Array:
-        """Return the states."""
-
-
-class FinalFn(Protocol):
-    """Return the states that a head sees, float32 [..., D].
-
-    A state of zeros, on padding, stays zero. `params` is the encoder's tree without the layers.
-    """
-
-    def __call__(self, params: Params, config: EncoderConfig, hidden_XD: Array, /) -> Array:
-        """Return the states."""
-
-
-class PrepareFn(Protocol):
-    """Return an encoder's parameters as inference runs them fastest, layers as a tuple of trees."""
-
-    def __call__(self, params: Params, config: EncoderConfig, dtype=jnp.float32, /) -> Params:
-        """Return the tree; the slots above take its layers too."""
-
-
-class ConfigFormat(NamedTuple):
-    """How config.json of published checkpoints of a family describes an encoder."""
-
-    find_problems: Callable[[dict[str, Any]], list[str]]  # all that cannot be computed
-    read: Callable[[dict[str, Any]], EncoderConfig]  # of contents without problems
-    write: Callable[[EncoderConfig], dict[str, Any]]
-    architectures: Mapping[str, str]  # classes of transformers by the name of a head
-    base_architecture: str  # for other heads
 
 
 class Encoder(NamedTuple):
@@ -185,11 +49,14 @@ class Encoder(NamedTuple):
     local_layers: LocalLayersFn | None = None  # None: every token attends to every other
     final: FinalFn | None = None  # None: heads see the last layer's states
     options_of_layers: OptionsOfLayersFn | None = None  # None: layers are equal
-    needs_positions: bool = False  # in the layers, by `qkv` or `local_layers`
+    pair_bias: PairBiasFn | None = None  # None: no bias; for encoders without local layers
+    shared: tuple[str, ...] = ()  # subtrees next to "layers" that every layer reads
+    needs_positions: bool = False  # in the layers, by `qkv`, `local_layers` or `pair_bias`
     qkv_part: QkvPartFn | None = None  # None: taken from `qkv`
     # Names of the layer between [CLS] and the classifier; None: BERT's pooler
     pooler_rules: tuple[Rule, ...] | None = None
     config_format: ConfigFormat | None = None  # None: BERT's keys, with the family in our part
+    variant: Callable[[EncoderConfig], Any] | None = None  # the record of a config; None: this one
 
 
 def check_length(config: EncoderConfig, length: int) -> None:
@@ -242,23 +109,66 @@ def local_layers(encoder: Encoder, config: EncoderConfig) -> LocalLayers | None:
     return None if encoder.local_layers is None else encoder.local_layers(config)
 
 
+def layers_of(encoder: Encoder, params: Params) -> Params:
+    """Return the layers of an encoder's tree, each with the subtrees that all of them read.
+
+    Stacked layers get copies along their axis. Layers that are apart have them already, as layers
+    have that this function returned.
+    """
+    layers = params["layers"]
+    shared = {name: params[name] for name in encoder.shared if name in params}
+    if isinstance(layers, tuple) or not shared:
+        return layers
+    num_layers = len(jax.tree.leaves(layers)[0])
+    return layers | jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf[None], (num_layers, *leaf.shape)), shared
+    )
+
+
+def with_shared(encoder: Encoder, params: Params) -> Params:
+    """Return the parameters of a whole model with the layers of `layers_of`."""
+    if not encoder.shared:
+        return params
+    tree = params["encoder"]
+    return params | {"encoder": tree | {"layers": layers_of(encoder, tree)}}
+
+
+def pair_bias(
+    encoder: Encoder,
+    layer: Params,
+    config: EncoderConfig,
+    position_BL: OptionalArray,
+    *,
+    num_queries: int | None = None,
+) -> Array | None:
+    """Return the encoder's `pair_bias` for keys at these positions; None: it has none.
+
+    The queries are at the first `num_queries` positions; None for all.
+    """
+    if encoder.pair_bias is None:
+        return None
+    return encoder.pair_bias(layer, config, position_BL[:, :num_queries], position_BL)
+
+
 def layer_bias(
     encoder: Encoder,
+    layer: Params,
     config: EncoderConfig,
     index: OptionalArray,
     position_BL: OptionalArray,
     *,
     num_queries: int | None = None,
 ) -> Array | None:
-    """Return the bias of pairs, 0 or MASK_BIAS, for keys at these positions, float32 [B, L, S].
+    """Return the bias of pairs in a layer, for keys at these positions, float32 [B, H, L, S].
 
-    The queries are at the first `num_queries` of them; None for all. An encoder without local
-    layers has no bias.
+    It is `pair_bias`, or 0 and MASK_BIAS of local layers, the same for all heads: [B, 1, L, S]. An
+    encoder with neither has no bias. The queries are at the first `num_queries` positions; None for
+    all.
     """
     local = local_layers(encoder, config)
     if local is None:
-        return None
-    return pair_bias(local, index, position_BL[:, :num_queries], position_BL)
+        return pair_bias(encoder, layer, config, position_BL, num_queries=num_queries)
+    return local_bias(local, index, position_BL[:, :num_queries], position_BL)
 
 
 def attend(
@@ -303,6 +213,7 @@ def attend(
         bias_BS,
         index=index,
         position_BL=position_BL,
+        pair_bias_BHLL=pair_bias(encoder, layer, config, position_BL),
         num_heads=config.num_heads,
         query_mask_BL=query_mask_BL,
         needs=needs,

@@ -8,6 +8,7 @@ Source: Devlin et al., "BERT", NAACL 2019; names and constants as in the publish
 """
 
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ QKV_PARTS = ("query", "key_value")
 
 def init_encoder(key: Array, config: EncoderConfig) -> Params:
     """Return a fresh parameter tree, float32, as BERT starts before pre-training."""
-    N, D, F, std = config.num_layers, config.hidden_dim, config.ffn_dim, config.init_std
+    D, std = config.hidden_dim, config.init_std
     keys = iter(jax.random.split(key, 9))
     embeddings = {
         "token": normal(next(keys), (config.vocab_size, D), std),
@@ -32,7 +33,18 @@ def init_encoder(key: Array, config: EncoderConfig) -> Params:
         "segment": normal(next(keys), (config.num_segments, D), std),
         "norm": init_norm((D,)),
     }
-    layers = {
+    return {"embeddings": embeddings, "layers": _init_layers(keys, config)}
+
+
+def init_layers(key: Array, config: EncoderConfig) -> Params:
+    """Return fresh layers, float32."""
+    return _init_layers(iter(jax.random.split(key, 6)), config)
+
+
+def _init_layers(keys: Iterator[Array], config: EncoderConfig) -> Params:
+    """Return fresh layers from the next six keys."""
+    N, D, F, std = config.num_layers, config.hidden_dim, config.ffn_dim, config.init_std
+    return {
         "query": init_linear(next(keys), (N, D, D), std),
         "key": init_linear(next(keys), (N, D, D), std),
         "value": init_linear(next(keys), (N, D, D), std),
@@ -42,7 +54,6 @@ def init_encoder(key: Array, config: EncoderConfig) -> Params:
         "ffn_out": init_linear(next(keys), (N, F, D), std),
         "ffn_norm": init_norm((N, D)),
     }
-    return {"embeddings": embeddings, "layers": layers}
 
 
 def embed(
@@ -60,9 +71,15 @@ def embed(
     segment_one_hot = jax.nn.one_hot(segment_X, config.num_segments, dtype=jnp.float32)
     segment_XD = segment_one_hot @ params["segment"]
     sum_XD = params["token"][token_X] + params["position"][position_X] + segment_XD
-    return dropout(
-        key, layer_norm(params["norm"], sum_XD, config.norm_epsilon), config.hidden_dropout_prob
-    )
+    return normalize_embeddings(params, config, sum_XD, key=key)
+
+
+def normalize_embeddings(
+    params: Params, config: EncoderConfig, sum_XD: Array, *, key: Array | None
+) -> Array:
+    """Return the norm of sums of embeddings, with dropout, float32 [..., D]."""
+    normed_XD = layer_norm(params["norm"], sum_XD, config.norm_epsilon)
+    return dropout(key, normed_XD, config.hidden_dropout_prob)
 
 
 def query_key_value(
@@ -172,9 +189,12 @@ def _prepare_layer(layer: Params, config: EncoderConfig, dtype, *, is_last: bool
 
 def embedding_flops(config: EncoderConfig, length):
     """Return the operations of one-hot product, two sums and the norm, for `length` tokens."""
-    length = flops.as_counts(length)
-    D = config.hidden_dim
-    return length * (2 * config.num_segments * D + 2 * D + flops.norm_flops(D))
+    return flops.as_counts(length) * embedded_token_flops(config, config.hidden_dim)
+
+
+def embedded_token_flops(config: EncoderConfig, dim: int) -> int:
+    """Return the operations of the embeddings, of `dim` entries, of one token."""
+    return 2 * config.num_segments * dim + 2 * dim + flops.norm_flops(dim)
 
 
 def attention_token_flops(config: EncoderConfig, num_tokens):
@@ -198,20 +218,27 @@ def feed_forward_flops(config: EncoderConfig, num_tokens):
     return flops.as_counts(num_tokens) * per_token
 
 
-_EMBEDDINGS, _LAYER = "bert.embeddings", "bert.encoder.layer.{layer}"
+def layer_rules(layer: str) -> tuple[Rule, ...]:
+    """Return the rules of the layers; `layer` begins the names of one and holds "{layer}"."""
+    return (
+        *linear_rules(f"{layer}.attention.self.query", "encoder/layers/query", "DD"),
+        *linear_rules(f"{layer}.attention.self.key", "encoder/layers/key", "DD"),
+        *linear_rules(f"{layer}.attention.self.value", "encoder/layers/value", "DD"),
+        *linear_rules(f"{layer}.attention.output.dense", "encoder/layers/attention_output", "DD"),
+        *norm_rules(f"{layer}.attention.output.LayerNorm", "encoder/layers/attention_norm"),
+        *linear_rules(f"{layer}.intermediate.dense", "encoder/layers/ffn_in", "DF"),
+        *linear_rules(f"{layer}.output.dense", "encoder/layers/ffn_out", "FD"),
+        *norm_rules(f"{layer}.output.LayerNorm", "encoder/layers/ffn_norm"),
+    )
+
+
+_EMBEDDINGS = "bert.embeddings"
 TENSOR_RULES = (
     Rule(f"{_EMBEDDINGS}.word_embeddings.weight", ("encoder", "embeddings", "token"), "VD"),
     Rule(f"{_EMBEDDINGS}.position_embeddings.weight", ("encoder", "embeddings", "position"), "XD"),
     Rule(f"{_EMBEDDINGS}.token_type_embeddings.weight", ("encoder", "embeddings", "segment"), "YD"),
     *norm_rules(f"{_EMBEDDINGS}.LayerNorm", "encoder/embeddings/norm"),
-    *linear_rules(f"{_LAYER}.attention.self.query", "encoder/layers/query", "DD"),
-    *linear_rules(f"{_LAYER}.attention.self.key", "encoder/layers/key", "DD"),
-    *linear_rules(f"{_LAYER}.attention.self.value", "encoder/layers/value", "DD"),
-    *linear_rules(f"{_LAYER}.attention.output.dense", "encoder/layers/attention_output", "DD"),
-    *norm_rules(f"{_LAYER}.attention.output.LayerNorm", "encoder/layers/attention_norm"),
-    *linear_rules(f"{_LAYER}.intermediate.dense", "encoder/layers/ffn_in", "DF"),
-    *linear_rules(f"{_LAYER}.output.dense", "encoder/layers/ffn_out", "FD"),
-    *norm_rules(f"{_LAYER}.output.LayerNorm", "encoder/layers/ffn_norm"),
+    *layer_rules("bert.encoder.layer.{layer}"),
 )
 
 BERT = Encoder(

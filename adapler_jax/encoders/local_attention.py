@@ -45,15 +45,17 @@ def uses_blocks(local: LocalLayers, length):
 
 
 def window_bias(local: LocalLayers, query_position_BL: Array, key_position_BS: Array) -> Array:
-    """Return MASK_BIAS for pairs of distant tokens, else 0: float32 [B, L, S]."""
+    """Return MASK_BIAS for pairs of distant tokens, else 0: float32 [B, 1, L, S]."""
     distance_BLS = jnp.abs(query_position_BL[:, :, None] - key_position_BS[:, None])
-    return jnp.where(distance_BLS <= local.window, 0.0, MASK_BIAS)
+    return jnp.where(distance_BLS <= local.window, 0.0, MASK_BIAS)[:, None]
 
 
-def pair_bias(local: LocalLayers, index, query_position_BL: Array, key_position_BS: Array) -> Array:
-    """Return `window_bias` in a local layer and 0 in another, float32 [B, L, S]."""
-    bias_BLS = window_bias(local, query_position_BL, key_position_BS)
-    return jnp.where(is_local(local, index), bias_BLS, 0.0)
+def local_bias(
+    local: LocalLayers, index, query_position_BL: Array, key_position_BS: Array
+) -> Array:
+    """Return `window_bias` in a local layer and 0 in another, float32 [B, 1, L, S]."""
+    bias_B1LS = window_bias(local, query_position_BL, key_position_BS)
+    return jnp.where(is_local(local, index), bias_B1LS, 0.0)
 
 
 def layer_attention(
@@ -65,6 +67,7 @@ def layer_attention(
     *,
     index: OptionalArray,
     position_BL: OptionalArray,
+    pair_bias_BHLL: OptionalArray = None,
     **options,
 ) -> tuple[Array, TokenFeatures]:
     """Return what `scaled_dot_product_attention` returns, in one layer of all L tokens.
@@ -77,14 +80,15 @@ def layer_attention(
       bias_BL: float32, added to the logits of every head and query.
       index: the layer, int32 scalar that may be traced; not needed without local layers.
       position_BL: int32 original positions, as for `index`. The first axis may be 1.
+      pair_bias_BHLL: of an encoder without local layers, as in `scaled_dot_product_attention`.
       **options: as in `scaled_dot_product_attention`.
     """
     tokens = query_BLD, key_BLD, value_BLD, bias_BL
     if local is None:
-        return scaled_dot_product_attention(*tokens, **options)
+        return scaled_dot_product_attention(*tokens, pair_bias_BHLL, **options)
     if not uses_blocks(local, query_BLD.shape[1]):
-        bias_BLL = pair_bias(local, index, position_BL, position_BL)
-        return scaled_dot_product_attention(*tokens, bias_BLL, **options)
+        bias_B1LL = local_bias(local, index, position_BL, position_BL)
+        return scaled_dot_product_attention(*tokens, bias_B1LL, **options)
     position_BL = jnp.broadcast_to(position_BL, bias_BL.shape)
 
     def run_local(*tokens):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from adapler_jax.encoders.base import ConfigFormat
+from adapler_jax.encoders.config_format import ConfigFormat
 from adapler_jax.encoders.local_attention import LocalLayers
 from adapler_jax.io.messages import shown
 from adapler_jax.nn import ACTIVATIONS
@@ -271,4 +271,5 @@ CONFIG_FORMAT = ConfigFormat(
     write=write_fields,
     architectures=ARCHITECTURES,
     base_architecture="ModernBertModel",
+    names_pooling=True,
 )

@@ -12,6 +12,7 @@ from adapler_jax.encoders.base import (
     embed_batch,
     finalize_states,
     layer_bias,
+    layers_of,
     plain_layer,
     scan_layers,
     slot_positions,
@@ -67,7 +68,7 @@ def first_token_layer(
         key_BLD,
         value_BLD,
         bias_BS,
-        layer_bias(encoder, config, index, position_BL, num_queries=1),
+        layer_bias(encoder, layer, config, index, position_BL, num_queries=1),
         num_heads=config.num_heads,
         dtype=dtype,
     )
@@ -128,7 +129,7 @@ def encode(
     hidden_BLD, _ = scan_layers(
         run_layer,
         hidden_BLD,
-        params["layers"],
+        layers_of(encoder, params),
         np.arange(config.num_layers, dtype=np.int32),
         last=None if needs_all else run_last,
     )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.attention import attention_probs, key_bias
-from adapler_jax.encoders.base import layer_bias, plain_layer, slot_positions
+from adapler_jax.encoders.base import layer_bias, layers_of, plain_layer, slot_positions
 from adapler_jax.forward import embed_tokens, forward_layers, head_logits
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.drivers import masked
@@ -75,7 +75,7 @@ def attention_scores(
 
     hidden_BLD = embed_tokens(params, config, batch)
     start_BLL = jnp.broadcast_to(jnp.eye(L, dtype=jnp.float32), (len(hidden_BLD), L, L))
-    scanned = params["encoder"]["layers"], jnp.arange(config.num_layers)
+    scanned = layers_of(encoder, params["encoder"]), jnp.arange(config.num_layers)
     _, scores = jax.lax.scan(run_layer, (hidden_BLD, start_BLL), scanned)
     return scores
 
@@ -88,8 +88,8 @@ def layer_probs(
     qkv_BLQ = encoder.qkv(
         layer, config, hidden_BLD, index=index, position_X=position_1L, dtype=dtype
     )
-    pair_bias_BLS = layer_bias(encoder, config, index, position_1L)
-    return attention_probs(qkv_BLQ, bias_BL, pair_bias_BLS, num_heads=config.num_heads, dtype=dtype)
+    bias_BHLS = layer_bias(encoder, layer, config, index, position_1L)
+    return attention_probs(qkv_BLQ, bias_BL, bias_BHLS, num_heads=config.num_heads, dtype=dtype)
 
 
 def layer_saliency(
@@ -130,7 +130,7 @@ def layer_saliency(
             )
             return after_BLD, hidden_BLD
 
-        scanned = params["encoder"]["layers"], index_N, shift_NBLD
+        scanned = layers_of(encoder, params["encoder"]), index_N, shift_NBLD
         hidden_BLD, entering_NBLD = jax.lax.scan(run_layer, start_BLD, scanned)
         return head_logits(params, config, CLASSIFICATION, hidden_BLD, batch), entering_NBLD
 

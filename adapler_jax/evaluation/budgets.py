@@ -19,7 +19,7 @@ from jax.typing import DTypeLike
 from adapler_jax import flops
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.attention import key_bias
-from adapler_jax.encoders.base import embed_batch, plain_layer, slot_positions
+from adapler_jax.encoders.base import embed_batch, plain_layer, slot_positions, with_shared
 from adapler_jax.evaluation.models import flops_of_examples
 from adapler_jax.evaluation.passes import join_passes, run_batches
 from adapler_jax.heads import CLASSIFICATION, Head
@@ -154,7 +154,7 @@ def calibrate_budgets(
     """
     check_calibrates(pruner)
     check_budgets(budgets)
-    steps = _jit_steps(config, pruner, dtype)
+    steps, params = _jit_steps(config, pruner, dtype), with_shared(encoder_of(config), params)
     valid = [
         jnp.asarray(batch.valid_BL & (batch.example_id_B != PADDING_EXAMPLE_ID)[:, None])
         for batch in batches

@@ -12,7 +12,7 @@ import numpy as np
 
 from adapler_jax import model_flops
 from adapler_jax.encoders import encoder_of
-from adapler_jax.flops import SiteFlops, attention_pair_flops
+from adapler_jax.flops import SiteFlops
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.autotune.select import DriverChoice
 from adapler_jax.inference.drivers import packed
@@ -212,7 +212,7 @@ def last_layer_of_first(shared: _PackedSizes, count_B) -> int:
     total += encoder.feed_forward(config, len(count_B))
     for block_B in blocks_of(count_B, sizes.block):
         for size, slots in groups_of(block_B, sizes):
-            total += attention_pair_flops(config, size * slots)
+            total += model_flops.pair_flops(config, size * slots)
     return total
 
 
@@ -242,7 +242,7 @@ def attention_half_flops(shared: _PackedSizes, count_B, *, layer: int) -> int:
     for block_B in blocks_of(count_B, sizes.block):
         for size, slots in groups_of(block_B, sizes):
             pairs = model_flops.num_pairs(config, slots, layer=layer)
-            total += size * attention_pair_flops(config, pairs)
+            total += size * model_flops.pair_flops(config, pairs)
             total += size * model_flops.received_flops(config, shared.pruner, slots, layer=layer)
     return int(total)
 

@@ -49,7 +49,7 @@ class TokenClassifier(Portable, TextTagger):
 
         Args:
           directory: of a saved model of this library, or the name of one on the Hugging Face hub. A
-            BERT, RoBERTa or DistilBERT for token classification of transformers runs all tokens.
+            model for token classification of transformers runs all tokens.
           compilation_cache: as in `Classifier.load`.
           **options: as in `Classifier.load`.
 

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import optax
 
 from adapler_jax import forward as full_width
+from adapler_jax.encoders import encoder_of
+from adapler_jax.encoders.base import layers_of
 from adapler_jax.forward import DEFAULT_SCAN
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning import keep_all
@@ -85,8 +87,9 @@ def importance_scores(
     divides the scores by the batch size.
     """
     top = check_depth(config, layers) + 1
+    tree = layers_of(encoder_of(config), params["encoder"])
     below, above = (
-        jax.tree.map(lambda leaf, part=part: leaf[part], params["encoder"]["layers"])
+        jax.tree.map(lambda leaf, part=part: leaf[part], tree)
         for part in (slice(None, top), slice(top, None))
     )
     pruner, options = keep_all(), {"slope": None, "key": None, "dtype": dtype}

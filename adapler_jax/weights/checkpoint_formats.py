@@ -66,7 +66,7 @@ def position_offset(raw: dict[str, Any], source="config.json") -> int:
     return padding + 1
 
 
-def bert_config(raw: dict[str, Any], source="config.json") -> dict[str, Any]:
+def as_bert_config(raw: dict[str, Any], source="config.json") -> dict[str, Any]:
     """Return the contents of a config.json as a BERT's; other model types stay unchanged."""
     model_type = raw.get("model_type", "bert")
     if model_type in ROBERTA:

@@ -7,17 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from adapler_jax.encoders import ENCODERS
+from adapler_jax.encoders import ENCODERS, bert_config
 from adapler_jax.heads.embedding import CLS, POOLINGS
 from adapler_jax.io.messages import bounded_errors, listed, shown
-from adapler_jax.nn import ACTIVATIONS
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.checkpoint_formats import (
     BERT_FAMILY,
     MODEL_TYPES,
     OWN_FILE,
     WEIGHTS_FILE,
-    bert_config,
+    as_bert_config,
     distilbert_config,
     saves_as_distilbert,
 )
@@ -36,46 +35,17 @@ OUR_SECTION = "adapler_jax"  # the part of config.json that `section` reads
 MAX_LENGTH = 1 << 16  # token slots and positions at most
 MAX_BYTES = 1 << 26  # of a JSON file
 MAX_DEPTH = 32  # of lists and objects in it
-MAX_SIZE = 1 << 31  # of an axis
-
-# Key in config.json -> field. Sizes must be there; the others have had these defaults since the
-# first release.
-SIZES = {
-    "num_hidden_layers": "num_layers",
-    "num_attention_heads": "num_heads",
-    "hidden_size": "hidden_dim",
-    "intermediate_size": "ffn_dim",
-    "vocab_size": "vocab_size",
-    "max_position_embeddings": "num_positions",
-    "type_vocab_size": "num_segments",
-}
-CONSTANTS = {
-    "layer_norm_eps": "norm_epsilon",
-    "hidden_dropout_prob": "hidden_dropout_prob",
-    "attention_probs_dropout_prob": "attention_dropout_prob",
-    "initializer_range": "init_std",
-}
-DEFAULTS = {
-    "type_vocab_size": 2,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-    "initializer_range": 0.02,
-    "classifier_dropout": None,  # None for hidden_dropout_prob
-    "pooler_activation": "tanh",  # ours, for heads like DistilBERT's; transformers reads past it
-}
-POOLING_KEY = "classifier_pooling"
-POOLERS = ("tanh", "relu")
+POOLING_KEY, POOLER_KEY = "classifier_pooling", "pooler_activation"
+POOLERS = ("tanh", "relu")  # of pooler_activation, ours, which transformers reads past
 # Families besides BERT's whose published files this library reads; a family's name is model_type.
 PUBLISHED = tuple(name for name, encoder in ENCODERS.items() if encoder.config_format is not None)
-# Options that change what the encoder computes, with the only value that this encoder computes.
-SUPPORTED_VALUES = {
-    "model_type": "bert",
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-    "add_cross_attention": False,
-}
+POOLED = tuple(
+    name
+    for name, encoder in ENCODERS.items()
+    if encoder.config_format is not None and encoder.config_format.names_pooling
+)
+PADDING = {"pad_token_id": 0}  # of a model without a tokenizer
+SUPPORTED_VALUES = {"model_type": "bert"} | bert_config.SUPPORTED_VALUES
 
 
 @bounded_errors()
@@ -134,50 +104,13 @@ def is_deep(value) -> bool:
     return bool(level)
 
 
-def is_share(value) -> bool:
-    """Return whether a value is a number in [0, 1)."""
-    return type(value) in (int, float) and 0 <= value < 1
-
-
-def is_size(value) -> bool:
-    """Return whether a value is an integer in the range of an axis."""
-    return type(value) is int and 0 < value < MAX_SIZE
-
-
 def find_problems(raw: dict[str, Any]) -> list[str]:
-    """Return everything in config.json that the encoder cannot compute."""
-    merged = {**SUPPORTED_VALUES, **DEFAULTS, **raw}
-    problems = [
-        f"{key} is {shown(merged[key])}, only {value!r} is supported"
-        for key, value in SUPPORTED_VALUES.items()
-        if merged[key] != value
-    ]
-    problems += [f"{key} is missing" for key in SIZES if key not in merged]
-    problems += [
-        f"{key} is {shown(merged[key])}, expected a positive integer"
-        for key in SIZES
-        if key in merged and not is_size(merged[key])
-    ]
-    problems += [
-        f"{key} is {shown(merged[key])}, expected a number in [0, 1)"
-        for key in CONSTANTS
-        if not is_share(merged[key])
-    ]
-    if merged["classifier_dropout"] is not None and not is_share(merged["classifier_dropout"]):
-        problems.append(
-            f"classifier_dropout is {shown(merged['classifier_dropout'])}, expected a number in "
-            "[0, 1) or null"
-        )
-    for key, known in (("pooler_activation", POOLERS), ("hidden_act", tuple(ACTIVATIONS))):
-        if merged[key] not in known:
-            problems.append(f"{key} is {shown(merged[key])}, expected one of {', '.join(known)}")
-    problems += quantization_problems(raw)
-    if not problems and merged["hidden_size"] % merged["num_attention_heads"]:
-        problems.append(
-            f"hidden_size {merged['hidden_size']} is not a multiple of num_attention_heads "
-            f"{merged['num_attention_heads']}"
-        )
-    return problems
+    """Return everything in config.json that BERT cannot compute."""
+    problems = bert_config.find_problems(raw, SUPPORTED_VALUES)
+    pooler = raw.get(POOLER_KEY, POOLERS[0])
+    if pooler not in POOLERS:
+        problems.append(f"{POOLER_KEY} is {shown(pooler)}, expected one of {', '.join(POOLERS)}")
+    return problems + quantization_problems(raw)
 
 
 def quantization_problems(raw: dict[str, Any]) -> list[str]:
@@ -195,7 +128,7 @@ def pooling_of_config(raw: dict[str, Any], source) -> str:
     Raises:
       ValueError: it reads another one.
     """
-    pooling = raw.get(POOLING_KEY, CLS) if raw.get("model_type") in PUBLISHED else CLS
+    pooling = raw.get(POOLING_KEY, CLS) if raw.get("model_type") in POOLED else CLS
     if pooling not in POOLINGS:
         raise ValueError(
             f"{source}: {POOLING_KEY} is {shown(pooling)}; expected {' or '.join(POOLINGS)}"
@@ -234,7 +167,7 @@ def encoder_config(raw: dict[str, Any], source) -> EncoderConfig:
         problems = config_format.find_problems(raw) + quantization_problems(raw)
         if problems:
             found = listed(problems, limit=700, separator="; ")
-            raise ValueError(f"{source} does not describe a {family} encoder: {found}")
+            raise ValueError(f"{source} does not describe an encoder of family {family}: {found}")
         return config_format.read(raw)
     if family != BERT_FAMILY:  # `config_json` writes the keys of a BERT for every family
         raw = raw | {"model_type": "bert"}
@@ -246,21 +179,15 @@ def encoder_config(raw: dict[str, Any], source) -> EncoderConfig:
             f"{source}: model_type is {shown(model_type)}, expected one of "
             f"{', '.join((*MODEL_TYPES, *PUBLISHED))}"
         )
-    raw = bert_config(raw, source)
+    raw = as_bert_config(raw, source)
     problems = find_problems(raw)
     if problems:
         found = listed(problems, limit=700, separator="; ")
         raise ValueError(f"{source} does not describe a BERT encoder that can be loaded: {found}")
-    merged = {**DEFAULTS, **raw}
-    fields = {field: merged[key] for key, field in SIZES.items()}
-    fields |= {field: float(merged[key]) for key, field in CONSTANTS.items()}
-    if merged["classifier_dropout"] is not None:
-        fields["classifier_dropout_prob"] = float(merged["classifier_dropout"])
     return EncoderConfig(
-        activation=merged["hidden_act"],
-        pooler_activation=merged["pooler_activation"],
+        pooler_activation=raw.get(POOLER_KEY, POOLERS[0]),
         family=family,
-        **fields,
+        **bert_config.read_fields(raw),
     )
 
 
@@ -365,23 +292,22 @@ def config_json(
       class_names: None where the head has no classes.
       special: numbers of special tokens, as {"pad_token_id": 0}.
     """
-    own = {"pad_token_id": 0, "dtype": "float32"} | (special or {})
+    own = {"dtype": "float32"} | (special or {})
     own |= {} if class_names is None else label_names(class_names)
     config_format = ENCODERS[config.family].config_format
     if config_format is not None:
         # Classes of transformers have start and end tokens of their own where a file names none.
         ends = {"bos_token_id": "cls_token_id", "eos_token_id": "sep_token_id"}
         own = {name: own[other] for name, other in ends.items() if other in own} | own
-        written = config_format.write(config) | {"architectures": [architecture]} | own
+        written = PADDING | config_format.write(config) | {"architectures": [architecture]} | own
         return written | {OUR_SECTION: {"family": config.family}}
-    activation = {"pooler_activation": config.pooler_activation}
+    activation = {POOLER_KEY: config.pooler_activation}
     contents = {
         "model_type": "bert",
         "architectures": [architecture],
-        **{key: getattr(config, field) for key, field in (SIZES | CONSTANTS).items()},
-        "hidden_act": config.activation,
-        "classifier_dropout": config.classifier_dropout_prob,
+        **bert_config.write_fields(config),
         "position_embedding_type": "absolute",
+        **PADDING,
         **own,
         **({} if config.pooler_activation == "tanh" else activation),
     }

@@ -109,8 +109,12 @@ def named_tensors(stored: dict, config: EncoderConfig, raw: dict, source: Path) 
       ValueError: two names mean one tensor.
     """
     if config.family != BERT_FAMILY:
-        rules = encoder_of(config).tensor_rules
-        return renamed(stored, functools.partial(name_with_prefix, rules=rules), source)
+        encoder = encoder_of(config)
+        rename = functools.partial(name_with_prefix, rules=encoder.tensor_rules)
+        tensors = renamed(stored, rename, source)
+        if encoder.config_format is None:
+            return tensors
+        return encoder.config_format.from_published(tensors)
     tensors = add_own_tables(renamed(stored, unwrapped_name, source), raw, source)
     return canonicalize(bert_tensors(tensors, raw, source), source)
 

@@ -50,7 +50,7 @@ def drop_ignored(
     kept = {
         name: value
         for name, value in tensors.items()
-        if name not in BUFFERS and name not in foreign
+        if not BUFFERS.fullmatch(name) and name not in foreign
     }
     names = listed(
         f"{group} ({count} tensors)" if count > 1 else group

@@ -83,7 +83,7 @@ FOREIGN_PARTS = {
 }
 
 # Other tensors of published checkpoints: constants, and the heads of other tasks.
-BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
+BUFFERS = re.compile(r"[a-z]+\.embeddings\.(position_ids|token_type_ids)")
 PRUNER_PARTS = {rule.name.split(".")[0] for name in PRUNERS for rule in tensor_rules_of(name)}
 OTHER_HEADS = re.compile(
     r"(cls|qa_outputs|candidate_score|answer_type|sentence_hidden|sentence_support|sentence_dense"
@@ -101,9 +101,10 @@ def pooler_rules_of(encoder: Encoder) -> tuple[Rule, ...]:
 def is_pooled(head: Head, encoder: Encoder = BERT) -> bool:
     """Return whether a head has a pooler and a classifier.
 
-    A family with a pooler of its own has it for tags of tokens too.
+    A family with a norm in its pooler has a pooler for tags of tokens too.
     """
-    has_token_pooler = encoder.pooler_rules is not None and head.name == "token_classification"
+    has_norm = any("pooler_norm" in rule.path for rule in pooler_rules_of(encoder))
+    has_token_pooler = has_norm and head.name == "token_classification"
     return has_token_pooler or set(POOLER_RULES) <= set(HEAD_RULES[head.name])
 
 
@@ -203,10 +204,14 @@ def foreign_part(name: str) -> str | None:
 
 def canonical_name(name: str) -> str:
     """Return the name in the table: `bert.` before the encoder, weight and bias for norms."""
-    name = unwrapped_name(name)
-    name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
-    name = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
+    name = norm_name(unwrapped_name(name))
     return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
+
+
+def norm_name(name: str) -> str:
+    """Return the name with weight and bias for norms, which old files call gamma and beta."""
+    name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
+    return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
 
 
 def unwrapped_name(name: str) -> str:
@@ -219,7 +224,7 @@ def name_with_prefix(name: str, *, rules: tuple[Rule, ...]) -> str:
 
     Names of compilers and parallel training are removed. The name of another part stays.
     """
-    name = re.sub(r"^(module\.)+", "", COMPILER.sub("", name))
+    name = norm_name(re.sub(r"^(module\.)+", "", COMPILER.sub("", name)))
     firsts = {rule.name.partition(".")[0] for rule in rules}
     parts = {rule.name.split(".")[1] for rule in rules}
     is_bare = len(firsts) == 1 and name.partition(".")[0] in parts

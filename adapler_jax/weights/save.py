@@ -205,6 +205,9 @@ def tensors_of(
         get_pruner=lambda: make_pruner(pruner_name, config, **options),
     )
     tensors = to_tensors(params, rules, sizes)
+    config_format = encoder_of(config).config_format
+    if config_format is not None:
+        return config_format.to_published(tensors, head.name)
     return distilbert_tensors(tensors) if saves_as_distilbert(config) else tensors
 
 

@@ -22,8 +22,8 @@ from adapler_jax.io.messages import shown
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.config import (
     CONFIG_FILE,
+    POOLED,
     POOLING_KEY,
-    PUBLISHED,
     label_names,
     pooling_of_config,
     read_json,
@@ -165,7 +165,7 @@ def score_entries(head: Head, config: EncoderConfig) -> dict[str, Any]:
     Raises:
       ValueError: the head does not fit the encoder.
     """
-    pooling = {POOLING_KEY: pooling_of(head)} if config.family in PUBLISHED else {}
+    pooling = {POOLING_KEY: pooling_of(head)} if config.family in POOLED else {}
     if head.name == MULTI_LABEL.name:
         return pooling | {PROBLEM_TYPE: MULTI_LABEL_TYPE}
     if head.name != "regression":

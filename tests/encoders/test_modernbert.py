@@ -86,7 +86,7 @@ def test_a_local_theta_of_null_is_the_global_one():
     ],
 )
 def test_a_config_that_cannot_be_computed_is_named_in_one_line(changes, found):
-    with pytest.raises(ValueError, match="does not describe a modernbert encoder") as caught:
+    with pytest.raises(ValueError, match="an encoder of family modernbert") as caught:
         encoder_config(RAW | changes, "config.json")
     assert found in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -100,15 +100,15 @@ def test_a_missing_size_is_named():
 
 def test_a_local_layer_ends_at_its_window_and_a_global_one_does_not():
     position_BL = jnp.array([[0, 2, 3, 9]])
-    local_BLS = layer_bias(MODERNBERT, CONFIG, jnp.int32(1), position_BL)
-    assert (np.asarray(local_BLS[0]) == 0).tolist() == [
+    local_B1LS = layer_bias(MODERNBERT, {}, CONFIG, jnp.int32(1), position_BL)
+    assert (np.asarray(local_B1LS[0, 0]) == 0).tolist() == [
         [True, True, False, False],
         [True, True, True, False],
         [False, True, True, False],
         [False, False, False, True],
     ]
     for layer in (0, 3):
-        assert not np.any(layer_bias(MODERNBERT, CONFIG, jnp.int32(layer), position_BL))
+        assert not np.any(layer_bias(MODERNBERT, {}, CONFIG, jnp.int32(layer), position_BL))
 
 
 def test_rotary_angles_by_hand():

@@ -156,10 +156,10 @@ def test_the_last_layer_for_cls_alone_has_its_positions_and_biases(driver, name)
 def test_the_bias_of_the_first_queries_is_a_part_of_that_of_all():
     position_BL = jnp.array([[0, 3, 4, 9], [0, 1, 2, 11]])
     for layer in range(CONFIG.num_layers):
-        bias_BLL = base.layer_bias(TOY, CONFIG, jnp.int32(layer), position_BL)
-        first_B1L = base.layer_bias(TOY, CONFIG, jnp.int32(layer), position_BL, num_queries=1)
-        np.testing.assert_array_equal(first_B1L, bias_BLL[:, :1])
-    assert base.layer_bias(BERT, tiny.CONFIG, jnp.int32(0), position_BL, num_queries=1) is None
+        bias_B1LL = base.layer_bias(TOY, {}, CONFIG, jnp.int32(layer), position_BL)
+        first_B11L = base.layer_bias(TOY, {}, CONFIG, jnp.int32(layer), position_BL, num_queries=1)
+        np.testing.assert_array_equal(first_B11L, bias_B1LL[:, :, :1])
+    assert base.layer_bias(BERT, {}, tiny.CONFIG, jnp.int32(0), position_BL, num_queries=1) is None
 
 
 def test_without_a_pruner_every_driver_is_the_plain_encoder():
@@ -198,14 +198,14 @@ def test_positions_are_those_before_anything_was_dropped():
 
 
 def test_a_local_layer_ignores_tokens_outside_its_window():
-    bias_BLS = base.layer_bias(TOY, CONFIG, jnp.int32(1), jnp.array([[0, 2, 9]]))
-    assert (np.asarray(bias_BLS[0]) == 0).tolist() == [
+    bias_B1LS = base.layer_bias(TOY, {}, CONFIG, jnp.int32(1), jnp.array([[0, 2, 9]]))
+    assert (np.asarray(bias_B1LS[0, 0]) == 0).tolist() == [
         [True, True, False],
         [True, True, False],
         [False, False, True],
     ]
-    global_BLS = base.layer_bias(TOY, CONFIG, jnp.int32(0), jnp.array([[0, 9]]))
-    assert not np.any(global_BLS)
+    global_B1LS = base.layer_bias(TOY, {}, CONFIG, jnp.int32(0), jnp.array([[0, 9]]))
+    assert not np.any(global_B1LS)
 
 
 @pytest.mark.long
@@ -239,9 +239,8 @@ def test_training_explanations_and_counts_serve_a_new_encoder():
 
 
 def test_an_unknown_family_is_named():
-    with pytest.raises(
-        ValueError, match="unknown encoder family 'none'; expected one of bert, modernbert, toy"
-    ):
+    names = ", ".join(ENCODERS)
+    with pytest.raises(ValueError, match=f"family 'none'; expected one of {names}"):
         encoder_of(dataclasses.replace(CONFIG, family="none"))
 
 
@@ -330,7 +329,7 @@ def test_a_saved_model_of_an_unknown_family_ends_in_one_line(family, tmp_path):
         refused(
             load,
             directory,
-            match=r"config.json: unknown encoder family .*; expected one of bert, modernbert, toy$",
+            match=f"unknown encoder family .*; expected one of {', '.join(ENCODERS)}$",
         )
 
 

@@ -44,7 +44,7 @@ def transformers_logits(folder, texts):
         return model(**batch).logits.numpy()
 
 
-@pytest.mark.parametrize("family", ["roberta", "distilbert", "xlm-roberta"])
+@pytest.mark.parametrize("family", ["roberta", "distilbert", "xlm-roberta", "electra", "mpnet"])
 def test_a_checkpoint_is_kept_exactly_and_made_faster(family, tmp_path):
     (tmp_path / "given").mkdir()
     given, texts = start(tmp_path / "given", family, "SequenceClassification"), make_texts()

@@ -5,7 +5,7 @@ import pytest
 
 from adapler_jax.heads import classify
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights.checkpoint_formats import bert_config, bert_tensors, position_offset
+from adapler_jax.weights.checkpoint_formats import as_bert_config, bert_tensors, position_offset
 from adapler_jax.weights.config import encoder_config
 
 ROBERTA = {
@@ -129,7 +129,7 @@ def test_a_distilbert_with_the_tensors_of_a_bert_is_refused(prefix):
 
 def test_bert_stays_as_it_is():
     raw, tensors = {"model_type": "bert", "hidden_size": 3}, {"bert.embeddings.LayerNorm.weight": 1}
-    assert bert_config(raw) is raw and bert_tensors(tensors, raw) is tensors
+    assert as_bert_config(raw) is raw and bert_tensors(tensors, raw) is tensors
 
 
 def test_a_head_may_have_a_relu():

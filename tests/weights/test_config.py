@@ -64,7 +64,7 @@ def test_written_config_reads_back_equal():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "electra"}, "model_type is 'electra', expected one of bert, roberta"),
+        ({"model_type": "albert"}, "model_type is 'albert', expected one of bert, roberta"),
         ({"hidden_act": "mish"}, "hidden_act is 'mish', expected one of gelu, gelu_new"),
         ({"hidden_act": ["gelu"]}, "hidden_act is \\['gelu'\\]"),
         (

@@ -270,5 +270,5 @@ def test_pytorch_file_without_torch_says_what_to_do(write_config, raw_config, te
 
 
 def test_other_architectures_are_refused_before_their_weights_are_read(write_config):
-    with pytest.raises(ValueError, match="model_type is 'electra', expected one of bert, roberta"):
-        load_pretrained(write_config({"model_type": "electra", "dim": 16}), KEY)
+    with pytest.raises(ValueError, match="model_type is 'albert', expected one of bert, roberta"):
+        load_pretrained(write_config({"model_type": "albert", "dim": 16}), KEY)

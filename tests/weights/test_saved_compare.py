@@ -40,6 +40,7 @@ SIZES = {
 SPECIAL = {
     "wordpiece": ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"),
     "sentences": ("<s>", "</s>", "<pad>", "<unk>", "<mask>"),
+    "mpnet": ("<s>", "</s>", "<pad>", "[UNK]", "<mask>"),
 }
 ROLES = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
 FAMILIES = {
@@ -48,15 +49,19 @@ FAMILIES = {
     "xlm-roberta": ("XLMRoberta", "sentences", {"type_vocab_size": 1}),
     "camembert": ("Camembert", "sentences", {"type_vocab_size": 1}),
     "distilbert": ("DistilBert", "wordpiece", {}),
+    "electra": ("Electra", "wordpiece", {"embedding_size": 12}),
+    "mpnet": ("MPNet", "mpnet", {}),
 }
 
 
 def make_tokenizer(kind):
     """Return a tokenizer of a family's kind, trained on the texts above."""
-    special = SPECIAL["wordpiece" if kind == "wordpiece" else "sentences"]
+    special = SPECIAL.get(kind, SPECIAL["sentences"])
     ordered = [special[2], special[0], special[1], special[3], special[4]]
+    if kind == "mpnet":  # its padding has number 1 in transformers' program
+        ordered[:2] = special[0], special[2]
     texts = [*TEXTS, *(text for pair in PAIRS for text in pair)]
-    if kind == "wordpiece":
+    if kind in ("wordpiece", "mpnet"):
         core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         core.normalizer, core.pre_tokenizer = (
             normalizers.BertNormalizer(),
@@ -81,7 +86,7 @@ def make_tokenizer(kind):
     if trainer:
         core.train_from_iterator(texts * 3, trainer)
     first, last = ((token, core.token_to_id(token)) for token in special[:2])
-    if kind == "bytes":
+    if kind in ("bytes", "mpnet"):
         core.post_processor = processors.RobertaProcessing(last, first)
     elif kind == "wordpiece":
         core.post_processor = processors.BertProcessing(last, first)
@@ -118,7 +123,8 @@ def save(folder, family, kind, head=CLASSIFICATION, **changes):
     loaded = load_pretrained(source, jax.random.key(0), class_names=names, head=head)
     embeddings = loaded.params["encoder"]["embeddings"]
     rng = np.random.default_rng(0)
-    embeddings["segment"] = rng.normal(size=embeddings["segment"].shape).astype(np.float32)
+    if "segment" in embeddings:
+        embeddings["segment"] = rng.normal(size=embeddings["segment"].shape).astype(np.float32)
     return save_model(
         folder / "model",
         loaded.params,
@@ -206,7 +212,7 @@ def best_answer(model, tokenizer, question, context):
     return max(spans)
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "mpnet"])
 def test_answers_in_texts_are_those_of_transformers(tmp_path, family):
     directory = save(tmp_path, family, "QuestionAnswering", SPAN, extra={"qa": LIMITS})
     ours = QuestionAnswerer.load(directory, driver="masked")
@@ -219,7 +225,7 @@ def test_answers_in_texts_are_those_of_transformers(tmp_path, family):
         assert (answer.start, answer.end) == (start, end)
 
 
-@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "distilbert"])
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "distilbert", "electra", "mpnet"])
 def test_chosen_options_are_those_of_transformers(tmp_path, family):
     directory = save(tmp_path, family, "MultipleChoice", choice(2), extra={"qa": LIMITS})
     ours = MultipleChoice.load(directory, driver="masked")
@@ -246,7 +252,7 @@ IDENTITY = "torch.nn.modules.linear.Identity"
 
 
 @pytest.mark.parametrize("activation", ["Sigmoid", "Identity"])
-@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "distilbert"])
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "distilbert", "electra", "mpnet"])
 def test_scores_are_those_of_a_cross_encoder(tmp_path, family, activation):
     cross_encoder = pytest.importorskip("sentence_transformers").CrossEncoder
     field = {"sbert_ce_default_activation_function": IDENTITY} if activation == "Identity" else {}

@@ -17,7 +17,7 @@ from adapler_jax.weights.save import save_model  # noqa: E402
 from tests.weights.test_saved_compare import MAX_LENGTH, TEXTS, start  # noqa: E402
 
 pytestmark = pytest.mark.compare
-KINDS = {"bert": "MaskedLM", "xlm-roberta": "MaskedLM", "distilbert": "MaskedLM"}
+KINDS = dict.fromkeys(("bert", "xlm-roberta", "distilbert", "electra", "mpnet"), "MaskedLM")
 ACTIVATIONS = {"tanh": torch.nn.Tanh(), "identity": torch.nn.Identity()}
 
 
@@ -46,6 +46,9 @@ def make_foreign(folder, family, pooling, dense, *, normalizes, prompts=None):
         ("xlm-roberta", "mean", "identity", True),
         ("distilbert", "cls", None, False),
         ("distilbert", "mean", "tanh", False),
+        ("electra", "mean", None, True),
+        ("mpnet", "mean", None, True),
+        ("mpnet", "cls", "tanh", False),
     ],
 )
 def test_vectors_are_equal_in_both_directions(tmp_path, family, pooling, dense, normalizes):

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from tokenizers.processors import PostProcessor
 
 # Families without segments in transformers; RoBERTa's only if the segment table has one row.
-WITHOUT_SEGMENTS = ("distilbert", "modernbert")
+WITHOUT_SEGMENTS = ("distilbert", "modernbert", "mpnet")
 ROBERTA = ("roberta", "xlm-roberta", "camembert")
 
 

@@ -19,6 +19,7 @@ from adapler_jax.data.tokenization.tokenizer_files import (
 )
 from adapler_jax.data.tokenization.vocabularies import (
     BERT_SPECIAL,
+    MPNET_SPECIAL,
     ROBERTA_SPECIAL,
     build_from_vocabulary,
     special_of,
@@ -204,8 +205,9 @@ def _build(folder: pathlib.Path, settings: Settings) -> LoadedTokenizer:
             f"the tokenizer in {str(folder)!r} gives two tokens one id; each needs its own"
         )
     words = {token.content for token in core.get_added_tokens_decoder().values()}
-    is_roberta = set(ROBERTA_SPECIAL.values()) <= (words or vocabulary.keys())
-    special = special_of(settings, ROBERTA_SPECIAL if is_roberta else BERT_SPECIAL, vocabulary)
+    known = words or vocabulary.keys()
+    kinds = (usual for usual in (ROBERTA_SPECIAL, MPNET_SPECIAL) if set(usual.values()) <= known)
+    special = special_of(settings, next(kinds, BERT_SPECIAL), vocabulary)
     add_tokens(core, settings, list(special.values()), folder=folder)
     notes += _ignored_fields(settings, folder)
     return LoadedTokenizer(core, special, settings, side or "right", tuple(notes))

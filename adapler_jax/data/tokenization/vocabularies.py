@@ -27,6 +27,8 @@ ROBERTA_SPECIAL = {
     "unk_token": "<unk>",
     "mask_token": "<mask>",
 }
+MPNET_CLASS = "MPNetTokenizer"  # RoBERTa's special tokens and pairs around BERT's words
+MPNET_SPECIAL = ROBERTA_SPECIAL | {"unk_token": "[UNK]"}
 BERT_CLASSES = frozenset(
     f"{name}Tokenizer"
     for name in (
@@ -116,9 +118,11 @@ def _word_piece(path: pathlib.Path, settings: Settings) -> tuple[Tokenizer, list
     while words and not words[-1]:
         words.pop()
     vocabulary = {word: number for number, word in enumerate(words)}
-    special = special_of(settings, BERT_SPECIAL, vocabulary)
+    is_mpnet = settings.tokenizer_class == MPNET_CLASS
+    usual = MPNET_SPECIAL if is_mpnet else BERT_SPECIAL
+    special = special_of(settings, usual, vocabulary)
     needed = ("unk_token", "cls_token", "sep_token")
-    missing = [BERT_SPECIAL[name] for name in needed if special.get(name) not in vocabulary]
+    missing = [usual[name] for name in needed if special.get(name) not in vocabulary]
     if missing:
         raise ValueError(
             f"{path} is no WordPiece vocabulary: {len(words)} lines without {', '.join(missing)}; "
@@ -141,9 +145,10 @@ def _word_piece(path: pathlib.Path, settings: Settings) -> tuple[Tokenizer, list
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     core.decoder = decoders.WordPiece(prefix="##")
     first, last = special["cls_token"], special["sep_token"]
+    between = [f"{last}:0"] * (2 if is_mpnet else 1)
     core.post_processor = processors.TemplateProcessing(
         single=[f"{first}:0", "$A:0", f"{last}:0"],
-        pair=[f"{first}:0", "$A:0", f"{last}:0", "$B:1", f"{last}:1"],
+        pair=[f"{first}:0", "$A:0", *between, "$B:1", f"{last}:1"],
         special_tokens=[(first, vocabulary[first]), (last, vocabulary[last])],
     )
     return core, notes

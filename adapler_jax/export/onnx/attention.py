@@ -5,6 +5,7 @@ Letters besides the key of `types.py`:
     R tokens of the longest text      W all slots of the padded form, B R
 """
 
+import functools
 from typing import NamedTuple
 
 from onnx import TensorProto
@@ -58,13 +59,13 @@ def attention(
     qkv = form.query_key_value(
         graph, layer, hidden_TD, texts, position_T=position_T, first_only=first_only
     )
-    bias_B1QR = _window_bias(graph, layer, texts, position_T, first_only=first_only)
+    bias_BHQR = _pair_bias(graph, form, layer, texts, position_T, first_only=first_only)
     if graph.uses_contrib and not needs:
-        attended_BQD = _fused_attention(graph, layer.config, qkv, texts, bias_B1QR)
+        attended_BQD = _fused_attention(graph, layer.config, qkv, texts, bias_BHQR)
         received: dict[str, Value] = {}
     else:
         value_BHRK, attended_BQD, prob_BHQR = _plain_attention(
-            graph, layer.config, qkv, texts, bias_B1QR
+            graph, layer.config, qkv, texts, bias_BHQR
         )
         received = {
             need: _received(graph, need, prob_BHQR, value_BHRK, texts) for need in sorted(needs)
@@ -73,22 +74,38 @@ def attention(
     return Attention(attended_WD if first_only else unpad(graph, texts, attended_WD), received)
 
 
-def _window_bias(
-    graph: Graph, layer: Layer, texts: Texts, position_T: Value | None, *, first_only: bool
+def _pair_bias(
+    graph: Graph,
+    form: EncoderForm,
+    layer: Layer,
+    texts: Texts,
+    position_T: Value | None,
+    *,
+    first_only: bool,
 ) -> Value | None:
-    """Return MASK_BIAS for pairs that a local layer leaves out, else 0: float32 [B, 1, Q, R].
+    """Return what is added to the logits of pairs, float32 [B, H, Q, R], H may be 1.
 
-    A global layer has no bias.
+    It is the family's bias, or the window of a local layer; None without either.
     """
-    local = local_layers(encoder_of(layer.config), layer.config)
-    if position_T is None or local is None or not is_local(local, layer.number):
+    local, bias_of = local_layers(encoder_of(layer.config), layer.config), form.pair_bias
+    if local is not None and is_local(local, layer.number):
+        bias_of = functools.partial(_window_bias, window=local.window)
+    if position_T is None or bias_of is None:
         return None
     key_BR = take(graph, position_T, texts.index_BR)
     query_BQ = graph.add("Gather", key_BR, (0,), axis=1) if first_only else key_BR
+    return bias_of(graph, layer, query_BQ, key_BR)
+
+
+def _window_bias(
+    graph: Graph, layer: Layer, query_BQ: Value, key_BR: Value, *, window: int
+) -> Value:
+    """Return MASK_BIAS for pairs that a local layer leaves out, else 0: float32 [B, 1, Q, R]."""
+    del layer
     query_B1Q1 = graph.add("Unsqueeze", query_BQ, (1, 3))
     key_B11R = graph.add("Unsqueeze", key_BR, (1, 2))
     distance_B1QR = graph.add("Abs", graph.add("Sub", query_B1Q1, key_B11R))
-    is_near_B1QR = graph.add("LessOrEqual", distance_B1QR, local.window)
+    is_near_B1QR = graph.add("LessOrEqual", distance_B1QR, window)
     return graph.add("Where", is_near_B1QR, 0.0, MASK_BIAS)
 
 
@@ -97,7 +114,7 @@ def _fused_attention(
     config: EncoderConfig,
     qkv: list[Value],
     texts: Texts,
-    bias_B1QR: Value | None,
+    bias_BHQR: Value | None,
 ) -> Value:
     """Return softmax(q k^T) v by one operator, float32 [B, Q, D]."""
     length_B = graph.add("Cast", graph.add("Reshape", texts.num_B1, (-1,)), to=TensorProto.INT32)
@@ -106,7 +123,7 @@ def _fused_attention(
         *qkv,
         ABSENT,  # bias
         length_B,
-        *(() if bias_B1QR is None else (bias_B1QR,)),
+        *(() if bias_BHQR is None else (bias_BHQR,)),
         domain=CONTRIB,
         num_heads=config.num_heads,
         scale=1.0,
@@ -118,7 +135,7 @@ def _plain_attention(
     config: EncoderConfig,
     qkv: list[Value],
     texts: Texts,
-    bias_B1QR: Value | None,
+    bias_BHQR: Value | None,
 ) -> tuple[Value, Value, Value]:
     """Return v by heads, softmax(q k^T) v, float32 [B, Q, D], and the probabilities.
 
@@ -132,8 +149,8 @@ def _plain_attention(
     bias_BR = graph.add("Where", texts.valid_BR, 0.0, MASK_BIAS)
     logits_BHQR = graph.add("MatMul", query_BHQK, key_BHKR)
     logits_BHQR = graph.add("Add", logits_BHQR, graph.add("Unsqueeze", bias_BR, (1, 2)))
-    if bias_B1QR is not None:
-        logits_BHQR = graph.add("Add", logits_BHQR, bias_B1QR)
+    if bias_BHQR is not None:
+        logits_BHQR = graph.add("Add", logits_BHQR, bias_BHQR)
     prob_BHQR = graph.add("Softmax", logits_BHQR, axis=-1)
     attended_BHQK = graph.add("MatMul", prob_BHQR, value_BHRK)
     attended_BQHK = graph.add("Transpose", attended_BHQK, perm=[0, 2, 1, 3])

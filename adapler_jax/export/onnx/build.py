@@ -17,13 +17,16 @@ from onnx import TensorProto
 
 import adapler_jax
 from adapler_jax.encoders import encoder_of
+from adapler_jax.encoders.base import layers_of
 from adapler_jax.export.onnx.attention import attention
 from adapler_jax.export.onnx.bert import BERT
 from adapler_jax.export.onnx.budgets import SiteValues, values_of_sites
+from adapler_jax.export.onnx.electra import ELECTRA
 from adapler_jax.export.onnx.graph import OPSETS, Graph, Value
 from adapler_jax.export.onnx.heads import BATCH_AXES, HEADS, OUTPUT_AXES, Walk, num_logits
 from adapler_jax.export.onnx.layers import EncoderForm, Layer
 from adapler_jax.export.onnx.modernbert import MODERNBERT
+from adapler_jax.export.onnx.mpnet import MPNET
 from adapler_jax.export.onnx.ranges import Ranges, end_tokens, state_ranges
 from adapler_jax.export.onnx.rules import NO_VALUES, RULES, score_states
 from adapler_jax.export.onnx.settings import (
@@ -61,7 +64,12 @@ from adapler_jax.types import (
 from adapler_jax.weights.save import Saved
 from adapler_jax.weights.sentence_modules import COSINE, DEFAULT_PROMPT, PROMPTS, SIMILARITY
 
-FORMS: dict[str, EncoderForm] = {"bert": BERT, "modernbert": MODERNBERT}  # by family
+FORMS: dict[str, EncoderForm] = {  # by family
+    "bert": BERT,
+    "electra": ELECTRA,
+    "modernbert": MODERNBERT,
+    "mpnet": MPNET,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,7 +271,8 @@ def _run_layer(walk: Walk, saved: Saved, sites: Sites, index: int, ranges: Range
     """Run one layer with the pruner's site in it; the last one for [CLS] alone where it can."""
     graph, config, num_layers = walk.graph, saved.config, saved.config.num_layers
     form = FORMS[config.family]
-    params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], saved.params["encoder"]["layers"])
+    layers = layers_of(encoder_of(config), saved.params["encoder"])
+    params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], layers)
     ranges = jax.tree.map(lambda leaf: leaf[index], ranges)
     layer = Layer(index, params, config, ranges)
     here = {site.point: site for site in sites.pruner.sites if site.layer == index}

@@ -3,6 +3,7 @@
 Letters besides the key of `types.py`:
 
     I entries of a linear map's input
+    R tokens of the longest text, as keys
 """
 
 from typing import NamedTuple, Protocol
@@ -104,6 +105,18 @@ class FinalFn(Protocol):
         """Return the states."""
 
 
+class PairBiasFn(Protocol):
+    """Return what each head adds to the attention logits of pairs, float32 [B, H, Q, R].
+
+    Positions are int64 and original; Q is R, or 1 where [CLS] alone has a query.
+    """
+
+    def __call__(
+        self, graph: Graph, layer: Layer, query_position_BQ: Value, key_position_BR: Value, /
+    ) -> Value:
+        """Return the bias."""
+
+
 class EncoderForm(NamedTuple):
     """A family of encoders as nodes of a graph, on the flat tokens of `texts.py`."""
 
@@ -113,6 +126,7 @@ class EncoderForm(NamedTuple):
     feed_forward: FeedForwardFn
     linear_inputs: InputsFn
     final: FinalFn | None = None  # None: heads see the last layer's states
+    pair_bias: PairBiasFn | None = None  # None: no bias
 
 
 def norm(graph: Graph, name: str, params: Params, x_XD: Value, *, epsilon: float) -> Value:

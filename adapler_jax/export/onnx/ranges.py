@@ -15,7 +15,13 @@ import numpy as np
 
 from adapler_jax.data.tokenization.tokenizers import load_core
 from adapler_jax.encoders import encoder_of
-from adapler_jax.encoders.base import attend, embed_batch, scan_layers, slot_positions
+from adapler_jax.encoders.base import (
+    attend,
+    embed_batch,
+    layers_of,
+    scan_layers,
+    slot_positions,
+)
 from adapler_jax.types import Array, EncoderConfig, Params
 
 SEED = 0
@@ -108,6 +114,7 @@ def state_ranges(
     def run(params, token_BL):
         """Run all layers."""
         hidden_BLD = embed_batch(encoder, params, config, token_BL, jnp.zeros_like(token_BL))
-        return scan_layers(step, hidden_BLD, params["layers"], np.arange(config.num_layers))[1]
+        layers = layers_of(encoder, params)
+        return scan_layers(step, hidden_BLD, layers, np.arange(config.num_layers))[1]
 
     return jax.tree.map(np.asarray, run(params, jnp.asarray(token_BL, jnp.int32)))

@@ -29,7 +29,7 @@ import numpy as np
 
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.attention import key_bias
-from adapler_jax.encoders.base import attend, embed_batch, plain_layer
+from adapler_jax.encoders.base import attend, embed_batch, plain_layer, with_shared
 from adapler_jax.encoders.plain import first_token_layer
 from adapler_jax.heads import CLASSIFICATION, Head, zero_empty_rows
 from adapler_jax.inference.drivers import dense
@@ -389,4 +389,4 @@ def forward(
     stages = make_stages(config, pruner, batch.token_BL.shape, buckets=buckets, **options)
     if stages is None:
         return dense.forward(params, config, batch, **options)
-    return run_stages(stages, params, batch)
+    return run_stages(stages, with_shared(encoder_of(config), params), batch)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.encoders import encoder_of
-from adapler_jax.encoders.base import check_length
+from adapler_jax.encoders.base import check_length, with_shared
 from adapler_jax.heads import CLASSIFICATION, Head, zero_empty_rows
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes
 from adapler_jax.inference.drivers.packed_attention import (
@@ -112,7 +112,7 @@ def run_block(program: PackedProgram, layer: LayerView, count_B: Array, carry: t
         position_T = layer.positions(first_row, sizes.block + sizes.margin)
     attention = block_attention(
         program.config,
-        BlockInputs(workspace.qkv_TQ, position_T, count_B),
+        BlockInputs(layer.params, workspace.qkv_TQ, position_T, count_B),
         workspace.attention,
         index=layer.layer_index,
         needs=program.pruner.attention_needs,
@@ -343,4 +343,5 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
         model. return_exit_hidden: put every token's last state into the Trace.
     """
     check_supported(pruner, config)
-    return run_stages(make_stages(config, pruner, batch.token_BL.shape, **options), params, batch)
+    stages = make_stages(config, pruner, batch.token_BL.shape, **options)
+    return run_stages(stages, with_shared(encoder_of(config), params), batch)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.attention import key_bias
-from adapler_jax.encoders.base import local_layers
+from adapler_jax.encoders.base import local_layers, pair_bias
 from adapler_jax.encoders.local_attention import layer_attention
 from adapler_jax.inference.drivers.ragged_ops import (
     descending_sizes,
@@ -24,7 +24,7 @@ from adapler_jax.inference.drivers.ragged_ops import (
     rows_of,
     write_segment,
 )
-from adapler_jax.types import Array, EncoderConfig, TokenFeatures
+from adapler_jax.types import Array, EncoderConfig, Params, TokenFeatures
 
 MAX_GROUP_TOKENS = 512  # rows of a group, padding included
 MAX_GROUP = 4  # texts of a group: more compile longer and run no faster
@@ -52,6 +52,7 @@ class AttentionOutput(flax.struct.PyTreeNode):
 class BlockInputs(flax.struct.PyTreeNode):
     """Inputs of attention for the tokens of a block."""
 
+    layer: Params
     qkv_TQ: Array  # in the dtype of the products, as `to_bits` returns them
     position_T: Array | None  # int32 original positions, where the encoder needs them
     count_B: Array  # int32, tokens of each text of the block
@@ -199,14 +200,16 @@ def _group_attention(
     if block.position_T is not None:
         position_GR = rows_of_texts(block.position_T, group, length)
     query_GRD, key_GRD, value_GRD = jnp.split(qkv_GRQ, 3, axis=-1)
+    encoder = encoder_of(config)
     attended_GRD, received = layer_attention(
-        local_layers(encoder_of(config), config),
+        local_layers(encoder, config),
         query_GRD,
         key_GRD,
         value_GRD,
         key_bias(valid_GR),
         index=index,
         position_BL=position_GR,
+        pair_bias_BHLL=pair_bias(encoder, block.layer, config, position_GR),
         num_heads=config.num_heads,
         query_mask_BL=valid_GR if needs else None,
         needs=needs,

@@ -141,13 +141,15 @@ def _attend(
     key_value_GRE, valid_GR = padded_texts(key_value_TE, group, length, program.dtype)
     position_GR = None if position_T is None else rows_of_texts(position_T, group, length)
     key_GRD, value_GRD = jnp.split(key_value_GRE, 2, axis=-1)
-    index = inputs.layer.layer_index
+    layer = inputs.layer
     attended_G1D, _ = scaled_dot_product_attention(
         query_GD[:, None],
         key_GRD,
         value_GRD,
         key_bias(valid_GR),
-        layer_bias(encoder_of(config), config, index, position_GR, num_queries=1),
+        layer_bias(
+            encoder_of(config), layer.params, config, layer.layer_index, position_GR, num_queries=1
+        ),
         num_heads=config.num_heads,
         dtype=program.dtype,
     )

@@ -54,5 +54,7 @@ def test_families_without_segments_are_found_in_every_form():
     assert has_one_segment(
         {"model_type": "bert", "type_vocab_size": 1, "pooler_activation": "relu"}
     )
+    assert has_one_segment({"model_type": "mpnet"})
+    assert not has_one_segment({"model_type": "electra"})
     assert not has_one_segment({"model_type": "bert", "type_vocab_size": 1})
     assert not has_one_segment({"model_type": "camembert", "type_vocab_size": 2})

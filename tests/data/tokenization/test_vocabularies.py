@@ -41,6 +41,17 @@ def test_a_vocabulary_alone_is_read_as_transformers_reads_it(tmp_path, settings,
     check_as_transformers(folder, ("the Films CAFÉ", "日b", "[SEP] the.", "café"))
 
 
+def test_a_vocabulary_of_mpnet_has_two_tokens_between_texts(tmp_path):
+    words = ("<s>", "<pad>", "</s>", "[UNK]", "the", "film", "##s", "<mask>")
+    config = {"tokenizer_class": "MPNetTokenizer"}
+    files = {"vocab__txt": "\n".join(words) + "\n", "tokenizer_config__json": config}
+    folder = write_folder(tmp_path, None, model_type="mpnet", **files)
+    check_as_transformers(folder, ("the Films", "a <mask> film", ""))
+    found = load_core(folder).encode("the", "films")
+    assert found.tokens == ["<s>", "the", "</s>", "</s>", "film", "##s", "</s>"]
+    assert not any(found.type_ids)
+
+
 SCRIPTS = [
     "Über Straße Haus".split(),  # cased, with accents
     "über straße schön".split(),  # German, lower-cased, with accents
