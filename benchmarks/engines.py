@@ -48,8 +48,8 @@ from adapler_jax.inference.autotune.workloads import (
     random_params,
     scheduled_params,
 )
+from adapler_jax.inference.drivers.staged_run import StagedRun
 from adapler_jax.inference.engine import Engine, make_engine, prepare_inference_params, program_rows
-from adapler_jax.inference.staged_program import StagedRun
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import print_results, write_record
 from adapler_jax.pruning import Pruner, keep_all

@@ -17,10 +17,10 @@ from adapler_jax.inference.autotune.select import DriverChoice, select_driver
 from adapler_jax.inference.autotune.table import LatencyTable, TableSource, find_table
 from adapler_jax.inference.drivers import bucketed, masked, packed
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, check_buckets
+from adapler_jax.inference.drivers.staged_run import MIN_LAYERS, StagedRun
 from adapler_jax.inference.drivers.stages import StagedProgram
 from adapler_jax.inference.ids import check_ids
 from adapler_jax.inference.processes import check_process
-from adapler_jax.inference.staged_program import MIN_LAYERS, StagedRun
 from adapler_jax.pruning.base import Pruner, check_supported
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, compute_dtype
 

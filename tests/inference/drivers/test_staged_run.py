@@ -7,8 +7,8 @@ import jax
 import pytest
 
 from adapler_jax.inference.autotune.workloads import random_params
+from adapler_jax.inference.drivers.staged_run import MIN_LAYERS, StagedRun
 from adapler_jax.inference.engine import make_engine, prepare_inference_params
-from adapler_jax.inference.staged_program import MIN_LAYERS, StagedRun
 from adapler_jax.pruning import adapler, keep_all
 from benchmarks.compilations import compilations
 from tests.inference.drivers.engines import (
