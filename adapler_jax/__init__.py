@@ -87,10 +87,11 @@ def __getattr__(name: str) -> Any:
     try:
         module = importlib.import_module(_MODULES[name])
     except ImportError as error:
-        line = importlib.import_module("adapler_jax.io.extras").explain_missing_module(error)
+        extras = importlib.import_module("adapler_jax.io.extras")
+        line = extras.explain_missing_module(error)
         if line is None:
             raise
-        raise ImportError(line, name=error.name) from error
+        raise extras.MissingExtraError(line, name=error.name) from error
     value = getattr(module, name)
     globals()[name] = value
     return value

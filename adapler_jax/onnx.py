@@ -5,7 +5,7 @@
     from adapler_jax.onnx import Classifier
     classifier = Classifier.load("runs/fast/model")
 
-Needs numpy, tokenizers and onnxruntime: `pip install 'adapler_jax[onnx]'`. With
+Needs numpy, tokenizers and onnxruntime: `pip install ".[onnx]"` in the clone. With
 `adapler export --format=openvino` and `engine="openvino"` it needs openvino in place of the last.
 
 Shape letters:

@@ -96,7 +96,7 @@ def test_the_dependencies_are_enough_to_predict(bare, tmp_path):
 
 def test_training_without_its_extra_names_the_extra(bare, tmp_path):
     printed = run(bare / "adapler", "train", "--help", cwd=tmp_path, fails=True)
-    assert printed.startswith("error: ") and "pip install 'adapler_jax[train]'" in printed
+    assert printed.startswith("error: ") and 'pip install ".[train]"' in printed
 
 
 def test_a_preset_of_the_wheel_trains(bare, built, tmp_path):

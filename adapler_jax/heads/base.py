@@ -65,8 +65,8 @@ class Head(NamedTuple):
     apply: ApplyFn
     loss_fn: LossFn
     target_logit: Callable[[Logits, Batch], Array]  # float32 [B]: the logit of the right answer
-    # float32 [B]: 1 where the best answer is right; of several numbers the fraction that is right
-    accuracy_fn: Callable[[Logits, Batch], Array]
+    # float32 [B]: 1 where the best answer is right; None for heads of numbers or vectors
+    accuracy_fn: Callable[[Logits, Batch], Array] | None
     flops: HeadFlopsFn
     # (EncoderConfig, token slots, number of classes) -> shape of the logits of one example
     logits_shape: Callable[[EncoderConfig, int, int], Any]

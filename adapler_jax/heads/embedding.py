@@ -20,7 +20,6 @@ POOLINGS = (MEAN, CLS)
 IDENTITY, TANH = "identity", "tanh"
 DENSE_ACTIVATIONS = (IDENTITY, TANH)
 MIN_NORM = 1e-12  # of a vector that is divided by its length, as in PyTorch
-CLOSE = 0.1  # between a similarity and its label
 
 
 def unit_vectors(vector_BI: Array) -> Array:
@@ -100,13 +99,6 @@ def vector_length(vector_BI: Array, batch: Batch) -> Array:
     return jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(vector_BI), axis=-1), MIN_NORM**2))
 
 
-def embedding_accuracy(vector_BI: Array, batch: Batch) -> Array:
-    """Return 1 where a pair's similarity is within CLOSE of its label, float32 [B]."""
-    target_B = jnp.asarray(batch.label_B).astype(jnp.float32)
-    gap_B = jnp.abs(similarity_to_partner(vector_BI) - target_B)
-    return (gap_B < CLOSE).astype(jnp.float32)
-
-
 def embedding(
     pooling: str = MEAN,
     normalizes: bool = True,
@@ -181,7 +173,7 @@ def _embedding(pooling: str, normalizes: bool, dense_dim: int, dense_activation:
         apply=apply,
         loss_fn=embedding_losses,
         target_logit=vector_length,
-        accuracy_fn=embedding_accuracy,
+        accuracy_fn=None,
         flops=count_flops,
         logits_shape=lambda config, length, num_classes: (dense_dim or config.hidden_dim,),
         factory_kwargs=kwargs,

@@ -102,14 +102,6 @@ def with_list_loss(head: Head, size: int) -> Head:
     return head._replace(loss_fn=losses)
 
 
-def regression_accuracy(logits_BC: Array, batch: Batch, *, activation: str) -> Array:
-    """Return the fraction of numbers that are right when both are rounded, float32 [B]."""
-    target_BC = numbers_of(batch, logits_BC.shape[-1])
-    found_BC = apply_activation(logits_BC, activation)
-    is_right_BC = jnp.round(found_BC) == jnp.round(target_BC)
-    return jnp.mean(is_right_BC.astype(jnp.float32), axis=-1)
-
-
 def apply_activation(logit_X: Array, activation: str) -> Array:
     """Return the numbers of logits, float32 of the same shape."""
     return jax.nn.sigmoid(logit_X) if activation == SIGMOID else logit_X
@@ -172,7 +164,7 @@ def _regression(activation: str, protects_query: bool, num_outputs: int) -> Head
         apply=classify,
         loss_fn=functools.partial(regression_losses, activation=activation),
         target_logit=saliency_logit,
-        accuracy_fn=functools.partial(regression_accuracy, activation=activation),
+        accuracy_fn=None,
         flops=classifier_flops,
         logits_shape=lambda config, length, num_classes: (num_outputs,),
         protected_tokens=protect_first_text if protects_query else no_protected_tokens,

@@ -30,6 +30,10 @@ EXTRAS = {
 }
 
 
+class MissingExtraError(ImportError):
+    """Report in one line that a package of an extra is missing."""
+
+
 def explain_missing_module(error: ImportError) -> str | None:
     """Return one line that names the extra to install.
 
@@ -42,10 +46,12 @@ def explain_missing_module(error: ImportError) -> str | None:
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         return None
+    if isinstance(error, MissingExtraError):
+        return str(error)
     found = f"cannot be imported ({one_line(str(error))})"
     if isinstance(error, ModuleNotFoundError):
         found = "is not installed"
-    return f"{package} {found}; install it with `pip install 'adapler_jax[{EXTRAS[package]}]'`"
+    return f'{package} {found}; install it with `pip install ".[{EXTRAS[package]}]"` in the clone'
 
 
 def import_engine(name: str) -> Any:
@@ -55,7 +61,7 @@ def import_engine(name: str) -> Any:
     runs threads, so there is no report in a process with JAX.
 
     Raises:
-      ImportError: it is not installed; says how to install it.
+      MissingExtraError: it is not installed; says how to install it.
     """
     hides_report = name == "openvino" and "jax" in sys.modules and TELEMETRY not in sys.modules
     try:
@@ -66,7 +72,7 @@ def import_engine(name: str) -> Any:
         line = explain_missing_module(error)
         if line is None:
             raise
-        raise ImportError(line, name=error.name) from error
+        raise MissingExtraError(line, name=error.name) from error
     finally:
         if hides_report:
             del sys.modules[TELEMETRY]

@@ -10,12 +10,13 @@ and exits with the code that shells use. Files are written in one step, so no mo
 """
 
 import contextlib
+import functools
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from adapler_jax.io import atomic_files
 
@@ -60,6 +61,13 @@ def begin(*, resumes: bool = True) -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
+    sys.unraisablehook = functools.partial(_report_lost, sys.unraisablehook)
+
+
+def _report_lost(report: Callable, lost) -> None:
+    """Report an exception that Python loses, unless a signal raised it: `check` raises it again."""
+    if _State.received is None or not issubclass(lost.exc_type, Terminated | KeyboardInterrupt):
+        report(lost)
 
 
 def _on_signal(number: int, _) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from adapler_jax.evaluation.budget_latency import Latency
 from adapler_jax.evaluation.calibrate import calibrate_model, check_request
 from adapler_jax.evaluation.task_texts import MIN_TEXTS, labels_by_text, split_texts
-from adapler_jax.heads import CLASSIFICATION
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import replace_text
@@ -46,6 +46,7 @@ from adapler_jax.training.compress_steps import (
 )
 from adapler_jax.training.compress_vectors import compress_vectors
 from adapler_jax.training.rungs import save_without_training
+from adapler_jax.training.workdir import only_process
 from adapler_jax.weights.save import class_names_of
 
 # By the head, functions for models whose results take no budgets.
@@ -83,19 +84,25 @@ def compress(
         on other texts or another model, or nothing reaches the speedup without training.
     """
     options = options or CompressOptions()
-    out = pathlib.Path(out).expanduser()
+    out, texts = pathlib.Path(out).expanduser(), list(texts)
     check_given(model, options, out)
     head = given_head(model, options.pooling)
+    out.mkdir(parents=True, exist_ok=True)
+    with only_process(out, action="compresses a model", flag="--out"):
+        return _compress_head(head, (model, texts, out, options, log))
+
+
+def _compress_head(head: Head, request: tuple) -> Calibration | None:
+    """Make a faster copy of a model with this head; `request` are the arguments of `compress`."""
     if head.name == CLASSIFICATION.name:
-        return _compress_classes(model, texts, out, options, log)
+        return _compress_classes(*request)
     if head.name in WITHOUT_BUDGETS:
-        WITHOUT_BUDGETS[head.name](model, texts, out, options, log)
+        WITHOUT_BUDGETS[head.name](*request)
         return None
-    texts = list(texts)
-    if head.has_classes or all(isinstance(text, str) for text in texts):
-        compress_numbers(model, texts, out, options, log)
+    if head.has_classes or all(isinstance(text, str) for text in request[1]):
+        compress_numbers(*request)
         return None
-    return compress_scores(model, texts, out, options, log)
+    return compress_scores(*request)
 
 
 def _compress_classes(

@@ -157,9 +157,10 @@ def _log(metrics_log: MetricsLog, fetched: list[tuple[int, dict[str, float]]]) -
     """Write fetched numbers into the metrics log."""
     for step, numbers in fetched:
         metrics_log.write(step, "train", numbers)
-    step, _ = fetched[-1]
-    mean = {
-        name: sum(numbers[name] for _, numbers in fetched) / len(fetched)
-        for name in ("main", "accuracy")
+    step, last = fetched[-1]
+    shown = {
+        words: sum(numbers[name] for _, numbers in fetched) / len(fetched)
+        for name, words in (("main", "loss"), ("accuracy", "accuracy"))
+        if name in last
     }
-    metrics_log.advance(step, {"loss": mean["main"], "accuracy": mean["accuracy"]})
+    metrics_log.advance(step, shown)

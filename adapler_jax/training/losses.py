@@ -96,8 +96,9 @@ def compute_losses(
     totals = {"main": task, "speedup": task}
     for objective, term, coef in losses.term_coefs:
         totals[objective] = totals[objective] + coef * terms[term]
-    accuracy = jnp.sum(head.accuracy_fn(logits, batch) * real_B) / num_real
-    numbers = {"task": task, **terms, **totals, "accuracy": accuracy}
+    numbers = {"task": task, **terms, **totals}
+    if head.accuracy_fn is not None:
+        numbers["accuracy"] = jnp.sum(head.accuracy_fn(logits, batch) * real_B) / num_real
     if pruner.sites:
         numbers["flops_speedup"] = soft_speedup(
             params, config, pruner, trace, batch, head=head, dense_config=losses.dense_config

@@ -163,7 +163,7 @@ def init_objective(
         total += jnp.sum(distance_BL, where=valid_BL) / jnp.maximum(
             1.0, jnp.sum(valid_BL, dtype=jnp.float32)
         )
-    return total, {"main": total, "accuracy": jnp.float32(0.0)}
+    return total, {"main": total}
 
 
 def draw_actions(key, pruner: Pruner, batch: Batch, num_layers: int, *, is_guided) -> SamplingNoise:
@@ -234,10 +234,10 @@ def policy_objective(
         losses = sample_losses(trace, pruner, batch, policy)
         task_B = head.loss_fn(logits, batch, policy.distil_coef)
         speedup = soft_speedup(params, config, pruner, trace, batch, head=head)
-        return jax.lax.stop_gradient(speedup), losses | {
-            "task": weighted(task_B, batch, policy.class_weights),
-            "accuracy": head.accuracy_fn(logits, batch),
-        }
+        losses = losses | {"task": weighted(task_B, batch, policy.class_weights)}
+        if head.accuracy_fn is not None:
+            losses["accuracy"] = head.accuracy_fn(logits, batch)
+        return jax.lax.stop_gradient(speedup), losses
 
     at_once = policy.sample_batch_size or policy.num_samples
     if at_once < policy.num_samples and policy.task_coef:

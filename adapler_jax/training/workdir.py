@@ -56,18 +56,25 @@ NEUTRAL_OF_FIELDS = {"data.label_separator": ","}  # read by tasks of later rele
 
 
 @contextlib.contextmanager
-def only_process(workdir: pathlib.Path) -> Iterator[None]:
-    """Hold the workdir until the process ends.
+def only_process(
+    workdir: pathlib.Path, *, action: str = "trains", flag: str = "--workdir"
+) -> Iterator[None]:
+    """Hold the workdir during the block.
+
+    Args:
+      workdir: that exists.
+      action: what a process does there, in words.
+      flag: that names the workdir.
 
     Raises:
-      ValueError: another process trains there.
+      ValueError: another process holds it.
     """
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(workdir / LOCK_FILE, waits=False))
         except filelock.Timeout:
             raise ValueError(
-                f"{workdir}: another process trains there; wait for it or give another --workdir"
+                f"{workdir}: another process {action} there; wait for it or give another {flag}"
             ) from None
         yield
 

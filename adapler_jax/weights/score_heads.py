@@ -87,7 +87,8 @@ def why_other_classifier(raw: dict[str, Any], tensors: dict, head: Head) -> str:
     if head is not TOKEN_CLASSIFICATION:
         return "the checkpoint's gives tags to tokens" if for_tokens else ""
     has_pooler = any(name.startswith("bert.pooler.") for name in tensors)
-    is_for_texts = not for_tokens and ("architectures" in raw or has_pooler)
+    has_classifier = any(name.startswith("classifier.") for name in tensors)
+    is_for_texts = not for_tokens and ("architectures" in raw or has_pooler) and has_classifier
     return "the checkpoint's is for whole texts" if is_for_texts else ""
 
 

@@ -125,7 +125,7 @@ def test_every_config_file_is_a_preset():
 
 def test_a_missing_package_names_its_extra():
     line = explain_missing_module(ModuleNotFoundError("no", name="orbax.checkpoint"))
-    assert line == "orbax is not installed; install it with `pip install 'adapler_jax[train]'`"
+    assert line == 'orbax is not installed; install it with `pip install ".[train]"` in the clone'
     assert explain_missing_module(ModuleNotFoundError("no", name="adapler_jax.cli.nosuch")) is None
     assert "jax" not in EXTRAS
 
@@ -143,5 +143,5 @@ def test_a_subcommand_without_its_extra_ends_in_one_line():
     assert done.returncode == 2
     assert done.stderr == (
         "error: ml_collections is not installed; "
-        "install it with `pip install 'adapler_jax[train]'`\n"
+        'install it with `pip install ".[train]"` in the clone\n'
     )

@@ -19,7 +19,9 @@ def run_python(program):
 
 def test_a_missing_engine_names_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    message = r"onnxruntime is not installed; install it with `pip install 'adapler_jax\[onnx\]'`"
+    message = (
+        r'onnxruntime is not installed; install it with `pip install "\.\[onnx\]"` in the clone'
+    )
     with pytest.raises(ImportError, match=message):
         import_engine("onnxruntime")
 
@@ -34,7 +36,7 @@ try:
 except ImportError as error:
     print(error)
 """
-    expected = "onnx is not installed; install it with `pip install 'adapler_jax[onnx]'`"
+    expected = 'onnx is not installed; install it with `pip install ".[onnx]"` in the clone'
     assert run_python(program) == expected
 
 
@@ -42,7 +44,7 @@ def test_a_package_that_lacks_a_name_is_told_with_the_reason():
     error = ImportError("cannot import name 'TensorProto' from 'onnx'", name="onnx")
     assert explain_missing_module(error) == (
         "onnx cannot be imported (cannot import name 'TensorProto' from 'onnx'); install it with "
-        "`pip install 'adapler_jax[onnx]'`"
+        '`pip install ".[onnx]"` in the clone'
     )
 
 
