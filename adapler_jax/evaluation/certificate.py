@@ -130,6 +130,15 @@ def min_texts(max_rate: float, confidence: float) -> int:
     return math.ceil(math.log(1.0 - confidence) / math.log1p(-max_rate))
 
 
+def allowance(num_texts: int, promise: Promise, *, unit: str = "texts") -> str:
+    """Return in words how many of the texts, or queries, may fail where a promise is kept."""
+    allowed = max_failures(num_texts, promise.max_rate, promise.confidence)
+    return (
+        f"{num_texts:,} {unit} will test the promise of {100 * promise.max_rate:g}%: at most "
+        f"{allowed} of them may fail"
+    )
+
+
 def check_num_texts(num_texts: int, max_rate: float, confidence: float) -> None:
     """Raise ValueError if so few texts cannot prove the bound; says how many can."""
     if max_failures(num_texts, max_rate, confidence) < 0:

@@ -141,9 +141,7 @@ def check_orders(
             f"min_shared is {promise.min_shared!r:.40}; expected 1 to {TOP}, the documents of the "
             f"first {TOP} that must be the same"
         )
-    smallest = min_documents(promise.min_shared)
-    size_G = num_documents(text_numbers(_queries_of(pairs)))
-    num_queries = int(np.sum(size_G >= smallest))
+    smallest, num_queries = min_documents(promise.min_shared), num_evidence(pairs, promise)
     if max_failures(num_queries, promise.max_rate, promise.confidence) < 0:
         needed = min_texts(promise.max_rate, promise.confidence)
         raise ValueError(
@@ -152,6 +150,12 @@ def check_orders(
             f"{needed}, so give {math.ceil(needed / fraction)} such queries: "
             f"{100 * fraction:.0f}% of the queries prove it"
         )
+
+
+def num_evidence(pairs: Sequence[Pair], promise: Promise) -> int:
+    """Return the queries that can fail, and so prove a promise."""
+    size_G = num_documents(text_numbers(_queries_of(pairs)))
+    return int(np.sum(size_G >= min_documents(promise.min_shared)))
 
 
 class MeasuredScores(NamedTuple):

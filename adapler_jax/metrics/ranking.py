@@ -187,6 +187,16 @@ class Orders(NamedTuple):
         return {name: float(np.mean(value_G)) for name, value_G in named.items() if len(value_G)}
 
 
+def random_overlap(group_B) -> float | None:
+    """Return the mean `top_overlap` of random orders with a model's, over queries of more than ten.
+
+    Ten of n documents share 10 * 10 / n with ten others on average. None without such a query.
+    """
+    size_G = num_documents(group_B)
+    size_G = size_G[size_G > TOP]
+    return float(np.mean(TOP / size_G)) if len(size_G) else None
+
+
 def compare_orders(score_B, other_B, group_B) -> Orders:
     """Compare two models' scores of the documents of each query; group_B numbers the queries."""
     score_B, other_B = np.asarray(score_B), np.asarray(other_B)

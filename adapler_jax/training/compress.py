@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 
 from adapler_jax.evaluation.budget_latency import Latency
 from adapler_jax.evaluation.calibrate import calibrate_model, check_request
+from adapler_jax.evaluation.certificate import allowance
 from adapler_jax.evaluation.task_texts import MIN_TEXTS, labels_by_text, split_texts
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.calibration import Calibration
@@ -36,14 +37,13 @@ from adapler_jax.training.compress_steps import (
     CompressOptions,
     begin,
     check_given,
-    check_texts,
     divide_rest,
     given_head,
     keep_best,
     other_texts,
     slower_promise,
-    write_labelled,
 )
+from adapler_jax.training.compress_texts import check_texts, write_labelled
 from adapler_jax.training.compress_vectors import compress_vectors
 from adapler_jax.training.rungs import save_without_training
 from adapler_jax.training.workdir import only_process
@@ -110,12 +110,15 @@ def _compress_classes(
 ) -> Calibration:
     """Make a faster copy of a classifier; arguments as in `compress`."""
     rest, held_back = _divide(texts)
+    measured = split_texts(held_back, seed=SEED)[1]
     check_request(
-        split_texts(held_back, seed=SEED)[1],
+        measured,
         promise=options.promise,
         latency=options.latency,
         labels=options.labels,
     )
+    if options.promise is not None:
+        log(allowance(len(measured), options.promise))
     full = begin(model, texts, out, options, log)
     names = class_names_of(full) or ()
     label_of = labels_by_text(texts, options.labels, names)

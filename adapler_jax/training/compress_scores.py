@@ -7,16 +7,17 @@ are trained on, or compare models, or calibrate and certify the result.
 import functools
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from adapler_jax.evaluation.calibrate import calibrate_model
-from adapler_jax.evaluation.certificate import Promise
+from adapler_jax.evaluation.certificate import Promise, allowance
 from adapler_jax.evaluation.order_calibration import (
     CALIBRATED,
     as_pairs,
     check_orders,
+    num_evidence,
     split_queries,
 )
 from adapler_jax.evaluation.task_texts import MIN_TEXTS
@@ -28,13 +29,12 @@ from adapler_jax.training.compress_steps import (
     VALIDATION_FRACTION,
     CompressOptions,
     begin,
-    check_texts,
     check_unused,
     keep_best,
     other_texts,
     slower_promise,
-    write_labelled,
 )
+from adapler_jax.training.compress_texts import check_texts, write_labelled
 
 MIN_JUDGED = 20  # pairs that compare models
 
@@ -49,7 +49,7 @@ def compress_scores(
     """
     check_unused(options, ("latency", "labels"), "for classifiers, and the model is a reranker")
     pairs, more = as_pairs(pairs), as_pairs(options.more_texts)
-    rest, held_back = hold_back(pairs, options.promise)
+    rest, held_back = hold_back(pairs, options.promise, log)
     parts = divide_pairs(rest)
     others = {query for query, _ in (*parts["validation"], *held_back)}
     parts["train"] += [pair for pair in other_texts(more, pairs) if pair[0] not in others]
@@ -67,8 +67,15 @@ def compress_scores(
     return calibration
 
 
-def hold_back(pairs: Sequence, promise: Promise | None) -> tuple[list, list]:
+def hold_back(
+    pairs: Sequence, promise: Promise | None, log: Callable[[str], None] = lambda line: None
+) -> tuple[list, list]:
     """Return the pairs of the training, and the pairs of the calibration and certificate.
+
+    Args:
+      pairs: all of them.
+      promise: that is looked for.
+      log: receives how many queries test the promise.
 
     Raises:
       ValueError: there are too few pairs or queries, or they cannot prove the promise.
@@ -83,6 +90,8 @@ def hold_back(pairs: Sequence, promise: Promise | None) -> tuple[list, list]:
     _, measuring = split_queries(held_back, seed=SEED, name=name)
     fraction = CALIBRATION_FRACTION * (1.0 - CALIBRATED)
     check_orders(measuring, promise, labels=None, fraction=fraction)
+    if promise is not None:
+        log(allowance(num_evidence(measuring, promise), promise, unit="queries"))
     return rest, held_back
 
 

@@ -16,6 +16,7 @@ from adapler_jax.evaluation.task_texts import split_texts
 from adapler_jax.heads import CLASSIFICATION, TOKEN_CLASSIFICATION, Head, regression
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.compute_dtype import AUTO
+from adapler_jax.inference.model_kind import kind_in_words
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries, have_equal_files
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.io.heartbeat import Heartbeat
@@ -23,6 +24,7 @@ from adapler_jax.metrics.classification import THRESHOLD
 from adapler_jax.metrics.label_sets import THRESHOLDS
 from adapler_jax.presets import common
 from adapler_jax.presets.adapler import adapler_config
+from adapler_jax.training.compress_texts import Label, check_texts, write_labelled
 from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.methods.distill import spread_layers
 from adapler_jax.training.run import run_all
@@ -46,7 +48,6 @@ CHUNK = 1024  # texts that are tokenized at a time
 KEPT_EXTRA = (THRESHOLD, THRESHOLDS, "truncation_side", *SETTINGS)
 # Options of models of classes or scores.
 OF_OTHERS = ("promise", "latency", "labels", "protects_query")
-Label = str | float | list[str] | list[float]
 TASKS_OF_HEADS = {
     "classification": "custom",
     "multi_label": "custom_multi_label",
@@ -74,6 +75,7 @@ class CompressOptions(NamedTuple):
 def begin(model, texts: Sequence, out: pathlib.Path, options: CompressOptions, log) -> pathlib.Path:
     """Save the given model, and what the work is on; return the model's directory."""
     full = _save_full(model, out / "full", texts, options, log)
+    log(f"{model} is {kind_in_words(full)}")
     replace_text(out / GIVEN_FILE, json.dumps(_given(model, options)))
     if options.num_layers:
         spread_layers(options.num_layers, read_config(full)[0].num_layers)  # checks it
@@ -107,14 +109,17 @@ def make_rungs(
       ValueError: there is none.
     """
     judged = parts["validation"]
+    unit = "texts" if isinstance(judged[0], str) else "pairs"
     with Heartbeat(lambda: "predicting the texts that compare models", log=log):
         judge = Judge(full, judged)
-    log(f"comparing models on {len(judged):,} texts, by their agreement with the given model")
+    log(f"comparing models on {len(judged):,} {unit}, by their agreement with the given model")
+    if judge.constant is not None:
+        log(f"one answer to all of them would agree in {100 * judge.constant:.1f}%")
     rungs = rungs_without_training(
         full, parts["train"], judge, out, speedup=options.speedup, log=log
     )
     if options.train:
-        has_pairs = not isinstance(judged[0], str) or head_name_of(full) == "embedding"
+        has_pairs = unit == "pairs" or head_name_of(full) == "embedding"
         config = make_config(full, out / "texts", options, has_pairs=has_pairs)
         log("training AdapLeR to answer as the given model does; its answers are the labels here")
         trained = _train(config, _workdir(out, options), options, log)
@@ -141,6 +146,11 @@ def keep_best(
     """Put the best model of `make_rungs` into `out/model`, and return it; arguments as there."""
     best = best_rung(make_rungs(full, parts, out, options, log), options.speedup)
     log(f"kept: {best.name}")
+    if best.constant is not None and best.agreement <= best.constant:
+        log(
+            f"it agrees no more than one answer to all texts, which has {100 * best.constant:.1f}% "
+            f"{best.measure}: ask for less speedup, or give texts with other answers too"
+        )
     put_model(best.directory, out / "model")
     return best
 
@@ -196,34 +206,6 @@ def _train(config, workdir: pathlib.Path, options: CompressOptions, log) -> path
         return trained
     log(f"{options.speedup:g}x is out of reach of AdapLeR; its model as trained is compared")
     return workdir / "adapler" / "model"
-
-
-def write_labelled(
-    parts: Mapping[str, list],
-    directory: pathlib.Path,
-    predict: Callable[[list], Iterable[Label]],
-    log,
-) -> None:
-    """Write the texts of the training with the labels that the full model predicts.
-
-    Args:
-      parts: texts by split.
-      directory: to write, unless it has all of them.
-      predict: (texts) -> labels.
-      log: receives notes.
-    """
-    if (directory / "validation.jsonl").exists():
-        return
-    log(f"predicting {sum(map(len, parts.values())):,} texts by the given model")
-    with (
-        Heartbeat(lambda: "predicting texts by the given model", log=log),
-        atomic_directory(directory) as partial,
-    ):
-        for split, texts in parts.items():
-            rows = map(labelled_row, texts, predict(texts))
-            replace_text(
-                partial / f"{split}.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows)
-            )
 
 
 def make_config(
@@ -363,24 +345,6 @@ def divide_rest(texts: list, more: Sequence = ()) -> dict[str, list]:
     """Return the texts that are trained on, with more texts, and those that compare models."""
     middle = round(len(texts) * (1.0 - VALIDATION_FRACTION))
     return {"train": [*texts[:middle], *more], "validation": texts[middle:]}
-
-
-def check_texts(parts: dict[str, list], out: pathlib.Path) -> None:
-    """Raise ValueError where an earlier call divided other texts: some would count twice."""
-    for split, texts in parts.items():
-        lines = (out / "texts" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-        there = [row | {"label": ""} for row in map(json.loads, lines)]
-        if there != list(map(labelled_row, texts)):
-            raise ValueError(
-                f"{out} has work on other texts; give the same texts, or another --out"
-            )
-
-
-def labelled_row(text: str | tuple[str, str], label: Label = "") -> dict[str, Label]:
-    """Return a text or pair with its label, in the columns of the tasks for a user's own texts."""
-    if isinstance(text, str):
-        return {"text": text, "label": label}
-    return {"text": text[0], "text_pair": text[1], "label": label}
 
 
 def slower_promise(calibration: Calibration, speedup: float) -> list[str]:

@@ -19,11 +19,10 @@ from adapler_jax.training.compress_steps import (
     VALIDATION_FRACTION,
     CompressOptions,
     begin,
-    check_texts,
     check_unused,
     keep_best,
-    write_labelled,
 )
+from adapler_jax.training.compress_texts import check_texts, write_labelled
 
 
 def compress_vectors(

@@ -27,7 +27,7 @@ from adapler_jax.metrics.differences import mean_difference_error
 from adapler_jax.metrics.label_sets import (
     decide_labels,
 )
-from adapler_jax.metrics.ranking import compare_orders, mean_tau, query_numbers
+from adapler_jax.metrics.ranking import compare_orders, mean_tau, query_numbers, random_overlap
 from adapler_jax.metrics.similarity import cosines, similarity_agreement
 from adapler_jax.training.workdir import target_name
 from adapler_jax.types import Batch
@@ -55,7 +55,9 @@ class Rung(NamedTuple):
     agreement_G: np.ndarray
     measure: str = EQUAL_ANSWERS  # name of the agreement
     top10_overlap: float | None = None  # with the full model, mean over queries of more documents
+    random_overlap: float | None = None  # the same of a random order
     cosine: float | None = None  # of a vector with the full model's, mean over texts
+    constant: float | None = None  # as of the Judge
 
     @property
     def agreement(self) -> float:
@@ -67,6 +69,8 @@ class Rung(NamedTuple):
         agreement = f"{100 * self.agreement:.1f}% {self.measure}"
         if self.top10_overlap is not None:
             agreement += f", {10 * self.top10_overlap:.2f} of the first 10 documents"
+        if self.random_overlap is not None:
+            agreement += f" (a random order: {10 * self.random_overlap:.2f})"
         if self.cosine is not None:
             agreement += f", cosine {self.cosine:.3f} with its vectors"
         return f"{self.name}: {self.flops_speedup:.2f}x, {agreement}"
@@ -233,6 +237,7 @@ def _equal_orders(
         "agreement_G": orders.tau_G,
         "measure": TAU,
         "top10_overlap": orders.mean_top10_overlap,
+        "random_overlap": random_overlap(group_E),
     }
 
 
@@ -262,6 +267,10 @@ class Judge:
             group_E = query_numbers(pairs) if ranks else None
             self._compare = functools.partial(_equal_orders, group_E=group_E)
         self._full = self._answer(saved, self._batches, dtype)[0]
+        # Of a classifier, the agreement of one answer to all texts, its most frequent one.
+        self.constant: float | None = None
+        if self._answer is _classes:
+            self.constant = float(np.bincount(self._full).max() / len(self._full))
 
     def measure(
         self, name: str, directory: pathlib.Path, *, log: Callable[[str], None] = lambda line: None
@@ -271,4 +280,5 @@ class Judge:
             self._batches, f"{name}: batches compared", total=len(self._batches), log=log
         )
         found, speedup = self._answer(load_model(directory), batches, self._dtype)
-        return Rung(name, directory, speedup, **self._compare(found, self._full))
+        compared = self._compare(found, self._full)
+        return Rung(name, directory, speedup, constant=self.constant, **compared)

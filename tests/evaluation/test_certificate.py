@@ -5,7 +5,9 @@ import pytest
 
 from adapler_jax.evaluation.certificate import (
     Certificate,
+    Promise,
     accepted,
+    allowance,
     certify,
     max_failures,
     min_texts,
@@ -37,6 +39,12 @@ def test_the_smallest_number_of_texts_allows_no_failure_and_one_less_proves_noth
 
 def failing(num_failures, num_texts=1000):
     return np.arange(num_texts) < num_failures
+
+
+def test_the_allowed_failures_are_said_in_words():
+    assert allowance(2000, Promise(0.02)) == (
+        "2,000 texts will test the promise of 2%: at most 29 of them may fail"
+    )
 
 
 def test_the_walk_ends_at_the_first_budget_that_fails_too_often():

@@ -64,11 +64,10 @@ def start(program):
 
 
 def end(process):
-    """Return exit code and lines of a program, without lines of exceptions that Python ignores."""
+    """Return exit code and lines of a program."""
     output, errors = process.communicate(timeout=30)
     assert output == ""
-    lines = errors.splitlines()
-    return process.returncode, lines[-1:] if "Exception ignored" in errors else lines
+    return process.returncode, errors.splitlines()
 
 
 @pytest.mark.parametrize("number", ENDS)

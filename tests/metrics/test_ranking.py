@@ -17,6 +17,7 @@ from adapler_jax.metrics.ranking import (
     ndcg,
     order_of,
     query_scores,
+    random_overlap,
     recall,
     reciprocal_rank,
     rows_of_groups,
@@ -82,6 +83,8 @@ def test_agreement_of_orders_by_hand():
         "kendall_tau": pytest.approx((kendall_tau(first, other) - 1.0) / 2),
         "top10_overlap": 0.9,
     }
+    assert random_overlap(np.repeat([0, 1, 2], [20, 40, 10])) == pytest.approx((0.5 + 0.25) / 2)
+    assert random_overlap([0, 0, 1]) is None
     alone = compare_orders([1.0, 2.0], [1.0, 2.0], [0, 1])
     assert alone.means() == {} and alone.mean_top10_overlap is None
 

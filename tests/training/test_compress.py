@@ -17,6 +17,7 @@ from adapler_jax.metrics.classification import THRESHOLD
 from adapler_jax.training import compress_steps
 from adapler_jax.training.compress import compress, slower_promise
 from adapler_jax.training.compress_steps import CompressOptions
+from adapler_jax.training.workdir import only_process
 from adapler_jax.weights.save import load_model, save_model
 from adapler_jax.weights.students import full_config
 from tests.training.runs import silent
@@ -116,6 +117,41 @@ def test_the_threshold_of_a_model_of_ours_is_kept(given, tmp_path):
     with pytest.raises(ValueError, match="has work with max_length 0, not 8; give another --out"):
         changed = options._replace(max_length=8)
         compress(ours, make_texts(), tmp_path / "out", options=changed, log=silent)
+
+
+def test_the_notes_say_what_the_model_is_and_what_one_answer_would_reach(compressed, given):
+    notes = compressed[2]
+    assert f"{given} is a classifier of bad, good" in notes
+    assert any("will test the promise of 30%: at most" in note for note in notes)
+    share = next(note for note in notes if note.startswith("one answer to all of them would agree"))
+    assert 50.0 <= float(share.split()[-1].rstrip("%")) < 100.0
+
+
+def test_a_model_that_agrees_no_more_than_one_answer_is_told(given, tmp_path):
+    saved, notes = load_model(given), []
+    bias = np.array([9.0, 0.0], np.float32)
+    saved.params["head"]["classifier"] |= {"bias": bias}
+    constant = save_model(
+        tmp_path / "constant",
+        saved.params,
+        saved.config,
+        class_names=saved.class_names,
+        tokenizer=given,
+    )
+    options = OPTIONS._replace(train=False, promise=None)
+    compress(constant, make_texts(), tmp_path / "out", options=options, log=notes.append)
+    assert any(
+        note.startswith("it agrees no more than one answer to all texts, which has 100.0% equal")
+        for note in notes
+    )
+
+
+def test_a_folder_in_use_is_left_alone(given, tmp_path):
+    with (
+        only_process(tmp_path),
+        pytest.raises(ValueError, match="another process compresses a model there; .* --out"),
+    ):
+        compress(given, make_texts(), tmp_path, options=OPTIONS, log=silent)
 
 
 def test_a_second_call_trains_nothing(compressed, given):
