@@ -284,7 +284,7 @@ def resolve_budget(
     if calibration is None:
         raise ValueError(
             "the model has no calibration, so it has one speed; make one with `adapler calibrate`. "
-            "Exported programs have one speed too: load the model without them"
+            "With programs=True a model has one speed too"
         )
     if budget is not None and speedup is not None:
         raise ValueError("budget and speedup are both given; give one")

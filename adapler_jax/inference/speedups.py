@@ -56,8 +56,8 @@ def resolve_exported(
         raise ValueError("budget and speedup are both given; give one")
     if not budgets:
         raise ValueError(
-            "the exported file has one speed; calibrate the model, export it again, and run it "
-            "by onnxruntime"
+            "the exported file has one speed; `adapler calibrate` the model and export it again as "
+            "an ONNX file, since OpenVINO's take no budget"
         )
     if speedup is not None:
         return budget_of_speedup(speedup, budgets, speedups)

@@ -16,6 +16,7 @@ from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.data.classification.tasks import get_task
 from adapler_jax.data.tokenization import tokenizer_files
 from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, load_tokenizer
+from adapler_jax.encoders import encoder_of
 from adapler_jax.heads import Head
 from adapler_jax.inference.compute_dtype import AUTO as AUTO_DTYPE
 from adapler_jax.inference.compute_dtype import has_units
@@ -38,8 +39,10 @@ from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, Params, ScanOptions
 from adapler_jax.weights.config import read_json
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.pretrained import Pretrained, load_pretrained
+from adapler_jax.weights.rules import is_pooled
 from adapler_jax.weights.save import SECTION
 from adapler_jax.weights.score_heads import check_query_segments
+from adapler_jax.weights.sentence_modules import is_sentence_folder
 
 MANY_CUT = 0.05  # fraction of the training texts; a note says it where more are cut
 
@@ -204,6 +207,12 @@ def load_start(
     check_finetuned(config, loaded.fresh, task.class_names)
     for note in loaded.notes:
         log(note)
+    reads_pooler = is_pooled(task.head, encoder_of(loaded.config))
+    if reads_pooler and is_sentence_folder(directory) and "pooler" not in " ".join(loaded.fresh):
+        log(
+            f"{config.model} is a sentence encoder, whose pooler may never have been trained; "
+            "--config.reinit_head=True starts it afresh"
+        )
     return loaded
 
 

@@ -1,6 +1,7 @@
 """A run keeps class names and the decision threshold of the model that it starts from."""
 
 import json
+import pathlib
 
 import pytest
 
@@ -53,6 +54,15 @@ def test_names_of_the_checkpoint_are_kept_where_the_data_numbers_its_classes(
     assert task.splits["test"].labels.max() == 1
     before = load_task_data(config, tmp_path / "model", only=("test",), saved_names=("0", "1"))
     assert before.class_names == ("0", "1")
+
+
+@pytest.mark.parametrize("reinit_head", [False, True])
+def test_the_pooler_of_a_sentence_encoder_is_told(start, make_config, reinit_head):
+    model = start(0.5)
+    (pathlib.Path(model) / "modules.json").write_text('[{"type": "Pooling"}]')
+    _, lines = prepared(make_config(model=model, reinit_head=reinit_head))
+    told = [line for line in lines if "--config.reinit_head=True starts it afresh" in line]
+    assert len(told) == (not reinit_head)
 
 
 def test_names_that_a_config_gives_are_the_names(make_config):

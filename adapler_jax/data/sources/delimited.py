@@ -108,6 +108,10 @@ def read_delimited(
         dialect = sniff_tsv_dialect(lines, log)
     records: Iterator[Record] = read_records(lines.once, lines.where, dialect)
     header = next(records, _NO_RECORD).fields
+    if header and header[0].lstrip().startswith(("{", "[{")):
+        raise ValueError(
+            f"{lines.where}: the first line is JSON, not a header; rename the file to .jsonl"
+        )
     if dialect.is_quoted:
         records = _split_swallowed(records, lines, len(header), delimiter=found, log=log)
     return header, _check_widths(records, header, lines.where)

@@ -230,6 +230,11 @@ def test_keys_missing_from_some_json_rows_become_none(tmp_path):
         ("a.csv", b"text,label\nx,1\ny\n", "row 2 has 1 fields, the header has 2"),
         (
             "a.csv",
+            b'{"text": "x, y", "label": 1}\n',
+            "first line is JSON.*rename the file to .jsonl",
+        ),
+        (
+            "a.csv",
             b'text,label\n"x,1\n',
             "line 2: a quote opens before 'x,1' and never closes; remove it",
         ),
