@@ -15,6 +15,8 @@ from adapler_jax.types import (
     TokenFeatures,
 )
 
+QUERIES_AT_A_TIME = 512  # of texts of more slots
+
 
 def key_bias(valid_BS: Array) -> Array:
     """Return the additive bias of keys, float32 [B, S]: 0 where valid, MASK_BIAS elsewhere."""
@@ -81,8 +83,7 @@ def scaled_dot_product_attention(
 ) -> tuple[Array, TokenFeatures]:
     """Return softmax(q k^T + bias) v of every head, joined, and the attention that tokens receive.
 
-    The sum of the exponentials divides the product with the values: L K quotients a head instead of
-    L S.
+    Long texts attend some queries at a time, so that no array has all pairs of their tokens.
 
     Args:
       query_BLD: scaled, of the first L of S tokens.
@@ -101,6 +102,97 @@ def scaled_dot_product_attention(
 
     Returns:
       float32 [B, L, D], and the needed features of the keys, float32 [B, S].
+    """
+    is_long = query_BLD.shape[1] > QUERIES_AT_A_TIME and pair_bias_BHLS is None and key is None
+    if is_long and OTHERS_ATTENTION not in needs:
+        return _attend_in_parts(
+            query_BLD,
+            key_BSD,
+            value_BSD,
+            bias_BS,
+            num_heads=num_heads,
+            query_mask_BL=query_mask_BL,
+            needs=needs,
+            dtype=dtype,
+        )
+    return _attend(
+        query_BLD,
+        key_BSD,
+        value_BSD,
+        bias_BS,
+        pair_bias_BHLS,
+        num_heads=num_heads,
+        query_mask_BL=query_mask_BL,
+        needs=needs,
+        key=key,
+        dropout_prob=dropout_prob,
+        dtype=dtype,
+    )
+
+
+def _attend_in_parts(
+    query_BLD: Array,
+    key_BSD: Array,
+    value_BSD: Array,
+    bias_BS: Array,
+    *,
+    num_heads: int,
+    query_mask_BL: Array | None,
+    needs: frozenset[str],
+    dtype,
+) -> tuple[Array, TokenFeatures]:
+    """Return what `_attend` returns, QUERIES_AT_A_TIME queries after each other."""
+    B, L, D = query_BLD.shape
+    num_parts = -(-L // QUERIES_AT_A_TIME)
+
+    def parts(x_BLX: Array) -> Array:
+        """Return the queries' axis in equal parts, which come first; 0 fills up the last."""
+        sides = [(0, 0), (0, num_parts * QUERIES_AT_A_TIME - L)] + [(0, 0)] * (x_BLX.ndim - 2)
+        parted = jnp.pad(x_BLX, sides).reshape(B, num_parts, QUERIES_AT_A_TIME, *x_BLX.shape[2:])
+        return jnp.moveaxis(parted, 1, 0)
+
+    def run(part: tuple) -> tuple[Array, TokenFeatures]:
+        """Return the attention of one part of the queries."""
+        query_part, mask_part = part
+        return _attend(
+            query_part,
+            key_BSD,
+            value_BSD,
+            bias_BS,
+            num_heads=num_heads,
+            query_mask_BL=mask_part,
+            needs=needs,
+            dtype=dtype,
+        )
+
+    mask_BL = jnp.ones((B, L), bool) if query_mask_BL is None else query_mask_BL
+    attended, received = jax.lax.map(run, (parts(query_BLD), parts(mask_BL)))
+    attended_BLD = jnp.moveaxis(attended, 0, 1).reshape(B, -1, D)[:, :L]
+    cls = received.cls_attention_X
+    received = jax.tree.map(lambda x: jnp.sum(x, axis=0), received)
+    if cls is not None:  # [CLS] is in the first part
+        received = received.replace(cls_attention_X=cls[0])
+    return attended_BLD, received
+
+
+def _attend(
+    query_BLD: Array,
+    key_BSD: Array,
+    value_BSD: Array,
+    bias_BS: Array,
+    pair_bias_BHLS: Array | None = None,
+    *,
+    num_heads: int,
+    query_mask_BL: Array | None,
+    needs: frozenset[str],
+    key: Array | None = None,
+    dropout_prob: float = 0.0,
+    dtype=jnp.float32,
+) -> tuple[Array, TokenFeatures]:
+    """Return what `scaled_dot_product_attention` returns, all queries at once.
+
+    The sum of the exponentials divides the product with the values: L K quotients a head instead of
+    L S.
     """
     query_BHLK, key_BHSK, value_BHSK = (
         split_heads(x_BLD, num_heads) for x_BLD in (query_BLD, key_BSD, value_BSD.astype(dtype))

@@ -9,7 +9,10 @@ import numpy as np
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import BEFORE_ATTENTION
 
-DEFAULT_BUCKETS = (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+DEFAULT_BUCKETS = (
+    *(2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048),
+    *(3072, 4096, 6144, 8192),
+)
 
 
 def check_buckets(buckets: Iterable[int]) -> tuple[int, ...]:
