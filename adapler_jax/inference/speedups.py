@@ -57,7 +57,7 @@ def resolve_exported(
     if not budgets:
         raise ValueError(
             "the exported file has one speed; calibrate the model, export it again, and run it "
-            "by onnxruntime"
+            "by onnxruntime. A model that keeps all tokens needs `adapler compress` before"
         )
     if speedup is not None:
         return budget_of_speedup(speedup, budgets, speedups)
