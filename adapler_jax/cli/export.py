@@ -4,6 +4,9 @@
     adapler export --model=DIR --format=openvino [--data=FILE [--dtype=float32,bfloat16]]
     adapler export --model=DIR
 
+The model is a saved one, or a folder that transformers wrote of a fine-tuned classifier, reranker
+or tagger, which runs all tokens.
+
 The first writes an ONNX file that drops tokens into the model's folder onnx/, for ONNX Runtime and
 other engines, and the second a model of OpenVINO into the folder openvino/. --data=FILE compares it
 with the model on your texts, and writes the result into the model's card; --label=COLUMN adds the
@@ -29,13 +32,13 @@ from adapler_jax.inference.engine import AUTO, STAGED_DRIVERS
 from adapler_jax.io.terminal import one_line, print_note
 from adapler_jax.serving.texts import read_texts
 from adapler_jax.types import COMPUTE_DTYPES
-from adapler_jax.weights.save import head_name_of
-from adapler_jax.weights.token_classifiers import is_tokens_checkpoint
+from adapler_jax.weights.folders import describe_folder
+from adapler_jax.weights.saved_tokenizer import has_tokenizer
 
 JAX = "jax"
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
-    "model", None, "directory of a saved model", required=True, flag_values=FLAGS
+    "model", None, "directory of the model", required=True, flag_values=FLAGS
 )
 _FORMAT = flags.DEFINE_enum(
     "format",
@@ -123,9 +126,15 @@ def main() -> None:
             label_column=_LABEL.value,
             log=print_note,
         )
-        if head_name_of(_MODEL.value) not in READERS:
+        if describe_folder(_MODEL.value).head.name not in READERS:
             checked_labels(_MODEL.value, data.texts, data.labels)
-    for path in _export():
+    paths = _export()
+    if not has_tokenizer(pathlib.Path(_MODEL.value).expanduser()):
+        print_note(
+            f"{_MODEL.value} has no tokenizer (tokenizer.json or vocab.txt), and "
+            "programs that read texts need it there; add it"
+        )
+    for path in paths:
         files = {path, path.with_suffix(WEIGHTS_SUFFIX)} if _FORMAT.value == OPENVINO else {path}
         num_bytes = sum(file.stat().st_size for file in files)
         print(one_line(f"{path}: {num_bytes / 1e6:.1f} MB"))
@@ -141,8 +150,7 @@ def main() -> None:
 
 def check_is_measured(model: str) -> None:
     """Raise ValueError for models whose results --data does not compare."""
-    head = TOKEN_CLASSIFICATION.name if is_tokens_checkpoint(model) else head_name_of(model)
-    if results := UNMEASURED.get(head):
+    if results := UNMEASURED.get(describe_folder(model).head.name):
         raise ValueError(
             f"{model} returns {results}, which --data does not measure; leave out --data"
         )

@@ -2,6 +2,9 @@
 
     adapler predict --model=DIR [--input=FILE] [--output=FILE]
 
+DIR is a saved model, or a folder that transformers wrote of a fine-tuned classifier, reranker or
+tagger, which runs all tokens.
+
 Each input row gives one output row, in order: the label, the probability of every class, and
 whether the text is longer than the model's input. --kept adds the words that the last layer keeps
 and the number of tokens in every layer. The columns of an input table follow. Input is text lines
@@ -16,8 +19,7 @@ embedding, a list of numbers in .jsonl and .parquet files.
 
 A model that gives tags to tokens takes single texts, or lists of words in the column words or
 tokens of JSON lines and Parquet. It gives the column entities: a list of objects in JSON, with
-entity_group, score, word, start and end. A list of words has one tag a word. The model may be a
-folder of transformers.
+entity_group, score, word, start and end. A list of words has one tag a word.
 
 A question-answering model takes tables and JSON lines with the columns question and context. It
 gives the answer (empty if there is none), its characters in the context, its score and its
@@ -42,7 +44,7 @@ from adapler_jax.types import COMPUTE_DTYPES
 
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
-    "model", None, "directory of a saved model", required=True, flag_values=FLAGS
+    "model", None, "directory of the model", required=True, flag_values=FLAGS
 )
 _INPUT = flags.DEFINE_string(
     "input", STANDARD, "file of texts; - is standard input", flag_values=FLAGS

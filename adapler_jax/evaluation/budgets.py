@@ -23,7 +23,7 @@ from adapler_jax.encoders.base import embed_batch, plain_layer, slot_positions, 
 from adapler_jax.evaluation.models import flops_of_examples
 from adapler_jax.evaluation.passes import join_passes, run_batches
 from adapler_jax.heads import CLASSIFICATION, Head
-from adapler_jax.inference.calibration import check_budgets
+from adapler_jax.inference.calibration import KEEPS_ALL, check_budgets
 from adapler_jax.inference.drift import MARGIN, SHARE
 from adapler_jax.inference.loading import threshold_of
 from adapler_jax.metrics.classification import decide, margins, softmax
@@ -382,6 +382,8 @@ def measure_saved(
 
 def check_calibrates(pruner: Pruner) -> None:
     """Raise ValueError unless the pruner has values that a budget can set."""
+    if not pruner.sites:
+        raise ValueError(KEEPS_ALL)
     if not pruner.takes_budgets:
         raise ValueError(
             f"{pruner.name} takes no budgets; the speed of its model is fixed. AdapLeR and the "

@@ -67,7 +67,8 @@ from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import Batch
 from adapler_jax.weights.card import set_card_part
 from adapler_jax.weights.config import CALIBRATION_FILE
-from adapler_jax.weights.save import Saved, load_model
+from adapler_jax.weights.folders import load_folder
+from adapler_jax.weights.save import Saved
 from adapler_jax.weights.students import full_config
 
 SEED = 0  # of the split into halves
@@ -114,7 +115,7 @@ def calibrate_model(
     Raises:
       ValueError: there are too few texts, labels are not the model's, or it has one speed.
     """
-    saved = load_model(directory)
+    saved = load_folder(directory)
     halves = _divide(
         saved, texts, budgets, mode=mode, promise=promise, latency=latency, labels=labels
     )

@@ -26,8 +26,7 @@ from adapler_jax.io.provenance import cpu_name
 from adapler_jax.metrics.classification import decide
 from adapler_jax.metrics.label_sets import decide_labels
 from adapler_jax.metrics.ranking import compare_orders, mean_tau, query_numbers
-from adapler_jax.weights.save import extra_of, head_name_of
-from adapler_jax.weights.section import SINGLE_TEXTS
+from adapler_jax.weights.folders import describe_folder
 
 NUM_SINGLE, NUM_BATCHED = 64, 256  # texts that are timed, one at a time and in batches
 NUM_ROUNDS = 3  # whose median counts
@@ -62,7 +61,7 @@ def measure_export(
     path = Path(path).expanduser().absolute()
     engine = engine_of(path)
     directory = path.parent.parent
-    head = head_name_of(directory)
+    head = describe_folder(directory).head.name
     label_M = None if head in OTHERS else checked_labels(directory, texts, labels)
     _check_processor(path)
     exported_class: Any = OTHERS.get(head, onnx.Classifier)
@@ -132,7 +131,7 @@ def _compare_orders(
     """
     model = Regressor.load(directory)
     has_pairs = not any(isinstance(text, str) for text in texts)
-    ranks = len(model.output_names) == 1 and not extra_of(directory).get(SINGLE_TEXTS)
+    ranks = describe_folder(directory).is_for_pairs
     if ranks and (len(texts) < 2 or not has_pairs):
         raise ValueError(
             "orders are compared on two pairs of a query and a document or more; of a file name "

@@ -13,7 +13,7 @@ from adapler_jax.inference.multi_label import MultiLabelClassifier
 from adapler_jax.inference.reranker import Regressor, Reranker
 from adapler_jax.io.messages import listed
 from adapler_jax.types import Batch
-from adapler_jax.weights.save import class_names_of, head_name_of
+from adapler_jax.weights.folders import describe_folder
 
 Reader = Classifier | MultiLabelClassifier | Regressor | Embedder
 READERS: dict[str, type[Reader]] = {
@@ -58,7 +58,7 @@ def checked_labels(
     Raises:
       ValueError: there are no texts, the model does not classify, or a label is not the model's.
     """
-    class_names = class_names_of(directory)
+    class_names = describe_folder(directory).class_names
     if not class_names:
         raise ValueError(f"{directory} does not classify texts, so no labels can be compared")
     if not len(texts):
@@ -135,7 +135,7 @@ def load_reader(directory) -> Reader:
     Raises:
       ValueError: the model is damaged, or has another head.
     """
-    return READERS.get(head_name_of(directory), Classifier).load(directory)
+    return READERS.get(describe_folder(directory).head.name, Classifier).load(directory)
 
 
 def make_batches(reader: Reader | Reranker, texts: Sequence) -> list[Batch]:

@@ -38,7 +38,7 @@ from adapler_jax.inference.drivers.stages import StagedProgram
 from adapler_jax.inference.engine import AUTO, DRIVERS, STAGED_DRIVERS, prepare_inference_params
 from adapler_jax.io.atomic_files import replacing_file
 from adapler_jax.types import Batch, Params, Trace
-from adapler_jax.weights.save import load_model
+from adapler_jax.weights.folders import load_folder
 
 Export = Callable[..., jax.export.Exported]  # (function, *example arguments) -> program
 
@@ -71,7 +71,7 @@ def export_model(
             f"driver {driver!r} cannot be exported; expected {AUTO} or "
             f"{' or '.join(STAGED_DRIVERS)}"
         )
-    saved = load_model(directory)
+    saved = load_folder(directory)
     params = prepare_inference_params(saved.params, saved.config, dtype)
     return [
         write_program(

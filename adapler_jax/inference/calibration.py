@@ -37,6 +37,10 @@ ADVICE = "calibrate the model again"
 # Uncertain texts run again on the full model, or on the same model with all tokens.
 FULL, OWN = ESCALATIONS = ("full", "own")
 FULL_OPTIONS = ("autotune_table", "buckets", "driver")
+KEEPS_ALL = (
+    "the model keeps all tokens, so it has one speed; `adapler compress` makes a model from it "
+    "that drops tokens"
+)
 FULL_IS_MISSING = (
     "the certificate runs uncertain texts again on the full model, which is missing: copy the "
     f"folder {FULL_FOLDER} next to {CALIBRATION_FILE}, or calibrate the model again with "
@@ -269,6 +273,14 @@ def _mode_of(found: dict[str, Any]) -> str:
     if mode not in MODES:
         raise ValueError(f"its mode is {mode!r:.40}")
     return mode
+
+
+def check_has_speeds(
+    drops_tokens: bool, budget: Budget, speedup: float | None, *, certified: bool
+) -> None:
+    """Raise ValueError where a request for a model that keeps all tokens names a speed."""
+    if not drops_tokens and (certified or budget is not None or speedup is not None):
+        raise ValueError(KEEPS_ALL)
 
 
 def resolve_budget(

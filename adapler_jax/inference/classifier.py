@@ -20,6 +20,7 @@ from adapler_jax.inference.calibration import (
     Calibration,
     Request,
     certified_request,
+    check_has_speeds,
     full_loader,
     read_calibration,
     resolve_budget,
@@ -89,10 +90,10 @@ class Classifier(Portable):
         threshold: float | None = None,
         **options: Unpack[EngineOptions],
     ) -> "Classifier":
-        """Load a saved model directory.
+        """Load a model.
 
         Args:
-          directory: of the model.
+          directory: of a saved model, or of a fine-tuned one of transformers, with all its tokens.
           compilation_cache: folder of compiled programs, as in `use_compilation_cache`.
           programs: run what this user exported into the directory by `export_model` with the same
             arguments: equal results, a faster start. No other file of it is ever run. None for True
@@ -222,6 +223,7 @@ class Classifier(Portable):
         Raises:
           ValueError: they contradict each other, or the model is not calibrated or certified.
         """
+        check_has_speeds(bool(self.site_layers), budget, speedup, certified=certified)
         if not certified:
             return Request(resolve_budget(self.calibration, budget, speedup))
         if budget is not None or speedup is not None:

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from adapler_jax.inference.engine import EngineOptions
 from adapler_jax.inference.loading import (
+    open_model,
     padded_batch_size,
     prepare_model,
     truncation_side_of,
@@ -18,9 +19,8 @@ from adapler_jax.inference.processes import Portable, check_process, with_origin
 from adapler_jax.inference.rows import RowRunner
 from adapler_jax.inference.vectors import TextEncoder
 from adapler_jax.inference.words import Tokens
-from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.types import Params
-from adapler_jax.weights.embedders import load_embedder
+from adapler_jax.weights.folders import embedding_head
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.sentence_modules import COSINE, DEFAULT_PROMPT, PROMPTS, SIMILARITY
 
@@ -80,9 +80,8 @@ class Embedder(Portable, TextEncoder):
         **options: Unpack[EngineOptions],
     ):
         """Load a local model; arguments as in `load`."""
-        check_process()
-        use_compilation_cache(compilation_cache)
-        saved = load_embedder(directory, pooling)
+        head = embedding_head(directory, pooling)
+        saved = open_model(directory, compilation_cache=compilation_cache, head=head)
         loaded = prepare_model(saved, **options)
         (dim,) = saved.head.logits_shape(saved.config, loaded.max_length, 0)
         return cls(

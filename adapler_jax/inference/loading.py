@@ -20,6 +20,7 @@ from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.data.tokenization.pieces import SIDES
 from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, read_tokenizer
+from adapler_jax.heads import Head
 from adapler_jax.inference.compute_dtype import choose_dtype
 from adapler_jax.inference.drivers.buckets import bucket_sizes
 from adapler_jax.inference.engine import AUTO, Engine, TableSource, make_engine, prepare_params_for
@@ -30,7 +31,8 @@ from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.types import Batch, Params, Trace
-from adapler_jax.weights.save import CONFIG_FILE, Saved, load_model
+from adapler_jax.weights.folders import load_folder
+from adapler_jax.weights.save import CONFIG_FILE, Saved
 
 
 class LoadedModel(NamedTuple):
@@ -47,12 +49,13 @@ class LoadedModel(NamedTuple):
     unknown_token: str | None  # of the tokenizer
 
 
-def open_model(directory, *, compilation_cache: str) -> Saved:
-    """Read a saved model, and let this process keep its compiled programs.
+def open_model(directory, *, compilation_cache: str, head: Head | None = None) -> Saved:
+    """Read a model, and let this process keep its compiled programs.
 
     Args:
       directory: of the model.
       compilation_cache: as in `use_compilation_cache`.
+      head: as in `load_folder`.
 
     Raises:
       ValueError: the model is damaged.
@@ -60,7 +63,7 @@ def open_model(directory, *, compilation_cache: str) -> Saved:
     """
     check_process()
     use_compilation_cache(compilation_cache)
-    return load_model(directory)
+    return load_folder(directory, head)
 
 
 def prepare_model(

@@ -3,14 +3,9 @@
 from adapler_jax.encoders.base import check_length
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.io.messages import listed
-from adapler_jax.weights.save import (
-    DEFAULT_MAX_LENGTH,
-    Saved,
-    class_names_of,
-    extra_of,
-    head_name_of,
-)
-from adapler_jax.weights.section import REGRESSOR, SINGLE_TEXTS, use_of
+from adapler_jax.weights.folders import describe_folder
+from adapler_jax.weights.save import DEFAULT_MAX_LENGTH, Saved
+from adapler_jax.weights.section import REGRESSOR, use_of
 
 # The class that loads a model, and its module, by the head.
 LOADERS = {
@@ -53,16 +48,17 @@ def loader_hint(saved: Saved) -> str:
 
 
 def kind_in_words(directory) -> str:
-    """Return what a saved model gives to a text, in words, with the names of its classes."""
-    names = listed(class_names_of(directory) or ())
+    """Return what a model gives to a text, in words, with the names of its classes."""
+    found = describe_folder(directory)
+    names = listed(found.class_names or ())
     by_head = {
         "embedding": "a model of vectors",
         "multi_label": f"a model of the labels {names}",
-        "regression": f"a model of the numbers {names}" if names else "a reranker",
+        "regression": f"a model of the numbers {names}" if names else "a model of one number",
     }
-    if extra_of(directory).get(SINGLE_TEXTS):
-        return "a model of one number"
-    return by_head.get(head_name_of(directory), f"a classifier of {names}")
+    if found.is_for_pairs and found.head.name == "regression":
+        return "a reranker"
+    return by_head.get(found.head.name, f"a classifier of {names}")
 
 
 def check_classifies(saved: Saved) -> None:

@@ -59,10 +59,10 @@ class MultiLabelClassifier(Portable):
         threshold: Threshold = None,
         **options: Unpack[EngineOptions],
     ) -> "MultiLabelClassifier":
-        """Load a saved model directory.
+        """Load a model.
 
         Args:
-          directory: of the model.
+          directory: as in `Classifier.load`.
           compilation_cache: as in `Classifier.load`.
           threshold: probability from which a text has a label: one for all labels, or a dict with
             one for each label that it names. Other labels keep the thresholds that training chose

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from adapler_jax.inference.calibration import (
     Calibration,
     certified_request,
+    check_has_speeds,
     read_calibration,
     resolve_budget,
 )
@@ -53,6 +54,7 @@ class LoadedNumbers(Portable, NumberModel):
     dtype: str = "float32"  # of the operands of the encoder's products
     calibration: Calibration | None = None  # for numbers at another budget
     output_names: tuple[str, ...] = (SCORE,)  # in the order of the logits
+    drops_tokens: bool = True
     # Warns where queries at a budget are unlike the calibration's; compared by `Reranker` alone.
     drift: DriftMonitor | None = dataclasses.field(default=None, repr=False)
 
@@ -61,10 +63,10 @@ class LoadedNumbers(Portable, NumberModel):
     def load(
         cls, directory, *, compilation_cache: str = "", **options: Unpack[EngineOptions]
     ) -> Self:
-        """Load a saved model directory.
+        """Load a model.
 
         Args:
-          directory: of the model.
+          directory: as in `Classifier.load`.
           compilation_cache: as in `Classifier.load`.
           **options: as in `Classifier.load`.
 
@@ -89,6 +91,7 @@ class LoadedNumbers(Portable, NumberModel):
             dtype=loaded.dtype,
             calibration=calibration,
             output_names=saved.class_names or (SCORE,),
+            drops_tokens=bool(loaded.pruner.sites),
             drift=None if calibration is None else calibration.monitor(),
         )
 
@@ -124,6 +127,7 @@ class LoadedNumbers(Portable, NumberModel):
         Raises:
           ValueError: they contradict each other, or the model is not calibrated or certified.
         """
+        check_has_speeds(self.drops_tokens, budget, speedup, certified=certified)
         if not certified:
             return resolve_budget(self.calibration, budget, speedup)
         if budget is not None or speedup is not None:

@@ -57,7 +57,8 @@ def resolve_exported(
     if not budgets:
         raise ValueError(
             "the exported file has one speed; `adapler calibrate` the model and export it again as "
-            "an ONNX file, since OpenVINO's take no budget"
+            "an ONNX file, since OpenVINO's take no budget. A model that keeps all tokens needs "
+            "`adapler compress` before"
         )
     if speedup is not None:
         return budget_of_speedup(speedup, budgets, speedups)

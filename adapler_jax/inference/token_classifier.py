@@ -11,6 +11,7 @@ from adapler_jax.heads import TOKEN_CLASSIFICATION
 from adapler_jax.inference.engine import EngineOptions
 from adapler_jax.inference.entities import EntityJoiner, TokenizedText
 from adapler_jax.inference.loading import (
+    open_model,
     padded_batch_size,
     prepare_model,
     truncation_side_of,
@@ -20,10 +21,8 @@ from adapler_jax.inference.model_kind import loader_hint
 from adapler_jax.inference.processes import Portable, check_process, with_origin
 from adapler_jax.inference.rows import RowRunner
 from adapler_jax.inference.text_tagger import TextTagger
-from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.types import Params
 from adapler_jax.weights.hub import resolve_model
-from adapler_jax.weights.token_classifiers import load_token_classifier
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,9 +62,7 @@ class TokenClassifier(Portable, TextTagger):
     @with_origin
     def _load(cls, directory, *, compilation_cache: str, **options: Unpack[EngineOptions]):
         """Load a local model; arguments as in `load`."""
-        check_process()
-        use_compilation_cache(compilation_cache)
-        saved = load_token_classifier(directory)
+        saved = open_model(directory, compilation_cache=compilation_cache)
         if saved.head is not TOKEN_CLASSIFICATION:
             raise ValueError(
                 f"{directory} holds a model with the head {saved.head.name!r}, which gives no tags "

@@ -32,7 +32,6 @@ from adapler_jax.serving.prediction_inputs import (
     STANDARD,
     VECTORS,
     input_kind,
-    is_for_pairs,
     open_input,
     parquet_schema,
     use_of,
@@ -40,6 +39,7 @@ from adapler_jax.serving.prediction_inputs import (
 )
 from adapler_jax.serving.predictors import ModelSettings, Shown, load_predictor
 from adapler_jax.serving.streams import TEXT_OR_WORDS, Window, read_windows
+from adapler_jax.weights.folders import describe_folder
 
 # The job of a model that needs more than text lines, and its columns.
 NEEDED = {
@@ -180,7 +180,7 @@ def check_use(request: PredictRequest, use: str, kind: str) -> None:
         raise ValueError(f"{model} gives no tags to tokens; leave out --aggregation")
     if use in (SCORES, VECTORS, ENTITIES) and (request.with_kept or request.explain):
         raise ValueError(f"{model} gives {use} without words; leave out --kept and --explain")
-    needs_table = is_for_pairs(model) if use == SCORES else use in NEEDED
+    needs_table = describe_folder(model).is_for_pairs if use == SCORES else use in NEEDED
     if needs_table and kind == "txt":
         job, columns = NEEDED[use]
         raise ValueError(

@@ -10,15 +10,8 @@ from adapler_jax.data.sources.parquet import parquet_errors
 from adapler_jax.heads import CLASSIFICATION, MULTI_LABEL, SPAN, TOKEN_CLASSIFICATION
 from adapler_jax.inference.model_kind import check_classifies
 from adapler_jax.serving.streams import KINDS, WORD_COLUMNS, kind_of, usual_columns
-from adapler_jax.weights.save import (
-    class_names_of,
-    extra_of,
-    head_name_of,
-    load_model,
-    task_of,
-)
+from adapler_jax.weights.folders import describe_folder, load_folder
 from adapler_jax.weights.section import SINGLE_TEXTS
-from adapler_jax.weights.token_classifiers import is_tokens_checkpoint
 
 STANDARD = "-"  # input or output
 # Uses of a model.
@@ -39,30 +32,21 @@ PAIR_COLUMNS = (("query", "document"), ("text", "text_pair"), ("sentence1", "sen
 
 
 def use_of(model) -> str:
-    """Return the use of a saved model, one of the constants of this file.
-
-    A folder of transformers is of use where it gives tags to tokens.
+    """Return the use of a model, one of the constants of this file.
 
     Raises:
-      ValueError: its head has another use.
+      ValueError: its head has another use, or the folder has no trained head.
     """
-    if is_tokens_checkpoint(model):
-        return ENTITIES
-    head = head_name_of(model)
+    found = describe_folder(model)
+    head, qa = found.head.name, found.extra.get("qa")
     if head in USES:
         return USES[head]
-    qa = extra_of(model).get("qa")
     scores_options = isinstance(qa, dict) and qa.get("score_options_independently")
     if head == "choice" or scores_options:
         return OPTIONS
     if head != CLASSIFICATION.name:
-        check_classifies(load_model(model))
+        check_classifies(load_folder(model))
     return CLASSES
-
-
-def is_for_pairs(model) -> bool:
-    """Return whether a model of numbers is a reranker: one number, and not of single texts."""
-    return class_names_of(model) is None and not extra_of(model).get(SINGLE_TEXTS)
 
 
 def input_kind(
@@ -152,11 +136,13 @@ def parquet_schema(file: BinaryIO, where: str):
 def usual_of(model, use: str) -> list[tuple[str, ...]]:
     """Return the column names to look for, best first."""
     if use == SCORES:
-        is_single = extra_of(model).get(SINGLE_TEXTS)
-        pairs = () if is_single else PAIR_COLUMNS
-        return [*pairs] if is_for_pairs(model) else [*pairs, *TEXT_COLUMNS]
+        found = describe_folder(model)
+        pairs = () if found.extra.get(SINGLE_TEXTS) else PAIR_COLUMNS
+        return [*pairs] if found.is_for_pairs else [*pairs, *TEXT_COLUMNS]
     if use == VECTORS:
         return usual_columns(None)
     if use == ENTITIES:
         return [*usual_columns(None), *WORD_COLUMNS]
-    return usual_columns(task_of(model)) if use in (CLASSES, LABELS) else [QUESTION_COLUMNS]
+    if use in (CLASSES, LABELS):
+        return usual_columns(describe_folder(model).task)
+    return [QUESTION_COLUMNS]

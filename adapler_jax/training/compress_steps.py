@@ -31,10 +31,10 @@ from adapler_jax.training.run import run_all
 from adapler_jax.training.rungs import MIN_REACHED, Judge, Rung, best_rung, rungs_without_training
 from adapler_jax.weights.base_model import base_model_entry
 from adapler_jax.weights.config import CONFIG_FILE, MODEL_FILES, read_config, read_json
-from adapler_jax.weights.embedders import embedding_head, settings_of_modules
+from adapler_jax.weights.folders import describe_folder, embedding_head, settings_of_modules
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.pretrained import load_pretrained
-from adapler_jax.weights.save import head_name_of, load_model, save_model
+from adapler_jax.weights.save import load_model, save_model
 from adapler_jax.weights.score_heads import check_query_segments, head_of_checkpoint
 from adapler_jax.weights.section import SECTION, SINGLE_TEXTS
 from adapler_jax.weights.sentence_modules import SETTINGS
@@ -119,7 +119,7 @@ def make_rungs(
         full, parts["train"], judge, out, speedup=options.speedup, log=log
     )
     if options.train:
-        has_pairs = unit == "pairs" or head_name_of(full) == "embedding"
+        has_pairs = unit == "pairs" or describe_folder(full).head.name == "embedding"
         config = make_config(full, out / "texts", options, has_pairs=has_pairs)
         log("training AdapLeR to answer as the given model does; its answers are the labels here")
         trained = _train(config, _workdir(out, options), options, log)

@@ -23,6 +23,7 @@ from adapler_jax.training.workdir import (
     read_fields,
     started_targets,
 )
+from adapler_jax.weights.config import CONFIG_FILE as MODEL_CONFIG
 from adapler_jax.weights.save import save_model
 
 DENSE = "dense"  # name of the fine-tuned model, which is in the directory of phase `finetune`
@@ -53,6 +54,12 @@ def read_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
       ValueError: the workdir holds no run, or a damaged one.
     """
     path = workdir / CONFIG_FILE
+    if (workdir / MODEL_CONFIG).exists() and not path.exists():
+        raise ValueError(
+            f"{workdir} holds a model, and no run with models to compare; a model that keeps all "
+            f"tokens has one speed: `adapler compress --model={workdir}` makes a faster one from "
+            "it, and compares both"
+        )
     if not path.exists():
         command = subcommand_line("train", "--config=PRESET", f"--workdir={workdir}")
         raise ValueError(

@@ -14,7 +14,7 @@ from adapler_jax.heads import Head, embedding
 from adapler_jax.heads.embedding import MEAN
 from adapler_jax.training.task_record import TaskData
 from adapler_jax.training.text_tasks import load_data, tokenize_splits
-from adapler_jax.weights.embedders import settings_of_modules
+from adapler_jax.weights.folders import settings_of_modules
 from adapler_jax.weights.save import extra_if_ours
 from adapler_jax.weights.score_heads import head_of_checkpoint
 from adapler_jax.weights.sentence_modules import DEFAULT_PROMPT, PROMPTS, SETTINGS

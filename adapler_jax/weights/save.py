@@ -346,24 +346,6 @@ def load_model(directory) -> Saved:
     )
 
 
-def task_of(directory) -> str | None:
-    """Return the task that a saved model names.
-
-    Raises:
-      ValueError: the directory holds no saved model.
-    """
-    return _section_of(directory)["task"]
-
-
-def head_name_of(directory) -> str:
-    """Return the name of a saved model's head.
-
-    Raises:
-      ValueError: the directory holds no saved model.
-    """
-    return _section_of(directory)["head"]
-
-
 def class_names_of(directory) -> tuple[str, ...] | None:
     """Return the names of a saved model's classes in the order of the logits, or None.
 
@@ -375,11 +357,6 @@ def class_names_of(directory) -> tuple[str, ...] | None:
     return None if has_one_output(raw) else read_class_names(raw, path)
 
 
-def extra_of(directory) -> dict[str, Any]:
-    """Return the JSON values that the writer of a saved model added, as `task_of` does."""
-    return _section_of(directory)["extra"]
-
-
 def extra_if_ours(directory) -> dict[str, Any]:
     """Return the JSON values of a saved model's writer; empty for another program's folder.
 
@@ -389,9 +366,3 @@ def extra_if_ours(directory) -> dict[str, Any]:
     path = recover(Path(directory).expanduser().resolve()) / CONFIG_FILE
     raw = read_json(path) if path.is_file() else {}
     return read_section(raw, path)["extra"] if SECTION in raw else {}
-
-
-def _section_of(directory) -> dict[str, Any]:
-    """Return our part of config.json."""
-    path = recover(Path(directory).expanduser().resolve()) / CONFIG_FILE
-    return read_section(read_json(path), path)

@@ -38,6 +38,12 @@ SPECIAL = {
 }
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether a folder has a tokenizer, or the vocabulary of one."""
+    files = TOKENIZER_FILE, WORDS_FILE, NUMBERS_FILE
+    return any((folder / name).is_file() for name in files)
+
+
 def settle_tokenizer(
     folder: Path, *, max_length: int, has_segments: bool, is_copy: bool
 ) -> dict[str, int]:
@@ -52,8 +58,7 @@ def settle_tokenizer(
     Returns:
       Numbers of special tokens for config.json, as {"pad_token_id": 0}.
     """
-    files = TOKENIZER_FILE, WORDS_FILE, NUMBERS_FILE
-    if not any((folder / name).is_file() for name in files):
+    if not has_tokenizer(folder):
         return {}
     settings = settings_of(folder)
     if not is_copy:

@@ -17,7 +17,8 @@ from adapler_jax.weights.labels import is_name
 
 SECTION = OUR_SECTION
 FORMAT = 1
-TOKENS_ENDING = "ForTokenClassification"  # of a class of transformers
+# Of classes of transformers.
+TEXTS_ENDING, TOKENS_ENDING = "ForSequenceClassification", "ForTokenClassification"
 NEEDED = ("pruner", "max_length", "task", "extra")
 SINGLE_TEXTS = "single_texts"  # field of extra: true for a model of numbers of single texts
 REGRESSOR = "regressor"  # a model of several numbers, or of single texts
@@ -55,9 +56,19 @@ QA_FIELDS = dict.fromkeys(QA_COUNTS, int) | {
 
 def is_for_tokens(raw: dict[str, Any]) -> bool:
     """Return whether config.json names a class for tags of tokens; raw is its content."""
+    return _names_class(raw, TOKENS_ENDING)
+
+
+def is_for_texts(raw: dict[str, Any]) -> bool:
+    """Return whether config.json names a class for whole texts; raw is its content."""
+    return _names_class(raw, TEXTS_ENDING)
+
+
+def _names_class(raw: dict[str, Any], ending: str) -> bool:
+    """Return whether config.json names a class of transformers with an ending."""
     architectures = raw.get("architectures")
     return isinstance(architectures, list) and any(
-        isinstance(name, str) and name.endswith(TOKENS_ENDING) for name in architectures
+        isinstance(name, str) and name.endswith(ending) for name in architectures
     )
 
 
@@ -117,15 +128,9 @@ def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
                 stacklevel=2,
             )
     if not isinstance(section, dict):
-        where = source.parent
-        advice = (
-            "It gives tags to tokens: load it with TokenClassifier"
-            if is_for_tokens(raw)
-            else f"Make one from it: `adapler compress --model={where}` where it is fine-tuned, "
-            f"else `adapler train --config=adapler:custom --config.model={where}`"
-        )
         raise ValueError(
-            f"{source} has no {SECTION!r} section: not a saved model of this library. {advice}"
+            f"{source} has no {SECTION!r} section: not a saved model of this library. "
+            f"{_advice(raw, source.parent)}"
         )
     if type(section.get("format")) is not int or section["format"] != FORMAT:
         raise ValueError(
@@ -138,6 +143,23 @@ def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
     section = {"head": CLASSIFICATION.name, "head_options": {}, "pruner_options": {}} | section
     check_section(section, source)
     return section
+
+
+def _advice(raw: dict[str, Any], where: Path) -> str:
+    """Return what to do with a folder of another program; raw is the content of its config.json."""
+    if is_for_tokens(raw):
+        return "It gives tags to tokens: load it with TokenClassifier"
+    if is_for_texts(raw):
+        return (
+            "It is for whole texts: load it with Classifier, MultiLabelClassifier, Regressor or "
+            "Reranker"
+        )
+    return (
+        f"It names {shown(raw.get('architectures'))}, and classes of transformers that end in "
+        f"{TEXTS_ENDING} or {TOKENS_ENDING} are run as they are. Make one from it: "
+        f"`adapler compress --model={where}` where it is fine-tuned, else "
+        f"`adapler train --config=adapler:custom --config.model={where}`"
+    )
 
 
 def check_section(section: dict[str, Any], source: Path) -> None:

@@ -18,11 +18,10 @@ from adapler_jax.inference.engine import make_engine, prepare_inference_params  
 from adapler_jax.inference.multi_label import MultiLabelClassifier  # noqa: E402
 from adapler_jax.inference.reranker import Reranker  # noqa: E402
 from adapler_jax.pruning import keep_all  # noqa: E402
-from adapler_jax.weights.embedders import load_embedder  # noqa: E402
+from adapler_jax.weights.folders import load_folder  # noqa: E402
 from adapler_jax.weights.pretrained import load_pretrained  # noqa: E402
 from adapler_jax.weights.save import load_model, save_model  # noqa: E402
 from adapler_jax.weights.score_heads import head_of_checkpoint  # noqa: E402
-from adapler_jax.weights.token_classifiers import load_token_classifier  # noqa: E402
 from tests.data.conftest import build_tokenizer  # noqa: E402
 from tests.encoders.made_modernbert import torch_model  # noqa: E402
 from tests.encoders.test_modernbert_compare import make_batch, torch_results  # noqa: E402
@@ -120,7 +119,7 @@ def test_vectors_are_those_of_sentence_transformers(pooling, has_dense, tmp_path
     expected_BI = theirs.encode(TEXTS)
     embedder = Embedder.load(tmp_path / "theirs", driver="masked")
     np.testing.assert_allclose(embedder.encode(TEXTS), expected_BI, atol=1e-5)
-    saved = load_embedder(tmp_path / "theirs")
+    saved = load_folder(tmp_path / "theirs")
     folder = save_model(
         tmp_path / "ours",
         saved.params,
@@ -138,7 +137,7 @@ def test_tags_are_those_of_transformers(tmp_path):
     names = {0: "O", 1: "B-PER", 2: "I-PER"}
     kind = "ModernBertForTokenClassification"
     model, tokenizer = given_folder(tmp_path / "theirs", kind, id2label=names)
-    saved = load_token_classifier(tmp_path / "theirs")
+    saved = load_folder(tmp_path / "theirs")
     folder = save_model(
         tmp_path / "ours",
         saved.params,

@@ -115,7 +115,9 @@ def test_thresholds_fall_with_the_budget(calibrated):
 
 
 def test_only_adapler_has_budgets():
-    with pytest.raises(ValueError, match="keep_all takes no budgets; the speed of its model is"):
+    with pytest.raises(
+        ValueError, match="keeps all tokens, so it has one speed; `adapler compress`"
+    ):
         calibrate_budgets(make_params(keep_all()), CONFIG, keep_all(), make_batches(0))
 
 

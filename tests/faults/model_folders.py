@@ -19,9 +19,10 @@ from adapler_jax.io.messages import MAX_MESSAGE
 from adapler_jax.pruning import make_pruner, pruner_of_saved
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.config import config_json
+from adapler_jax.weights.folders import describe_folder
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.rules import axis_sizes, model_rules
-from adapler_jax.weights.save import load_model, save_model, task_of
+from adapler_jax.weights.save import load_model, save_model
 from adapler_jax.weights.tree import to_tensors
 
 CONFIG = EncoderConfig(
@@ -181,7 +182,7 @@ LOADERS = {
     "load_pretrained": lambda folder: load_pretrained(folder, KEY, class_names=("bad", "good")),
     "load_pretrained span": lambda folder: load_pretrained(folder, KEY, head=SPAN),
     "load_model": _run_saved,
-    "task_of": task_of,
+    "describe_folder": describe_folder,
     "load_core": load_core,
     "load_tokenizer": lambda folder: load_tokenizer(str(folder)),
 }

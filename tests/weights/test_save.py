@@ -308,7 +308,7 @@ def test_damaged_or_foreign_directories_are_refused_by_load_model(
 ):
     with pytest.raises(ValueError, match=r"config.json does not exist"):
         load_model(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="not a saved model of this library. Make one from it"):
+    with pytest.raises(ValueError, match="not a saved model of this library. It is for whole"):
         load_model(write_checkpoint(tensors))
     directory = save_model(tmp_path / "model", make_params(), CONFIG, pruner_name="adapler")
     weights_path, config_path = directory / "model.safetensors", directory / "config.json"

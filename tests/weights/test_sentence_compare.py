@@ -12,7 +12,7 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer  # 
 from sentence_transformers.sentence_transformer.modules import Pooling  # noqa: E402
 
 from adapler_jax.inference.embedder import Embedder  # noqa: E402
-from adapler_jax.weights.embedders import load_embedder  # noqa: E402
+from adapler_jax.weights.folders import load_folder  # noqa: E402
 from adapler_jax.weights.save import save_model  # noqa: E402
 from tests.weights.test_saved_compare import MAX_LENGTH, TEXTS, start  # noqa: E402
 
@@ -62,7 +62,7 @@ def test_vectors_are_equal_in_both_directions(tmp_path, family, pooling, dense, 
         theirs.encode(TEXTS, normalize_embeddings=True, truncate_dim=4),
         atol=1e-5,
     )
-    saved = load_embedder(folder)
+    saved = load_folder(folder)
     again = save_model(
         tmp_path / "ours",
         saved.params,

@@ -8,7 +8,7 @@ import safetensors.numpy
 
 from adapler_jax.heads import CLASSIFICATION, embedding
 from adapler_jax.inference.embedder import Embedder
-from adapler_jax.weights.embedders import load_embedder
+from adapler_jax.weights.folders import load_folder
 from adapler_jax.weights.score_heads import head_of_checkpoint
 from adapler_jax.weights.sentence_modules import is_sentence_folder, read_modules
 from tests.export.onnx_models import save_tiny
@@ -70,7 +70,7 @@ def test_a_bias_may_be_missing(folder):
     path = folder / "2_Dense" / "model.safetensors"
     weight = safetensors.numpy.load_file(path)["linear.weight"]
     safetensors.numpy.save_file({"linear.weight": weight}, path)
-    dense = load_embedder(folder).params["head"]["dense"]
+    dense = load_folder(folder).params["head"]["dense"]
     np.testing.assert_array_equal(dense["kernel"], weight.T)
     assert dense["bias"].tolist() == [0.0] * 7
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from adapler_jax.heads import CLASSIFICATION, TOKEN_CLASSIFICATION
+from adapler_jax.weights.folders import describe_folder, load_folder
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
 from adapler_jax.weights.score_heads import head_of_checkpoint
-from adapler_jax.weights.token_classifiers import is_tokens_checkpoint, load_token_classifier
 from tests.tiny import assert_trees_equal
 
 TAGS = ("O", "B-PER", "I-PER")
@@ -32,9 +32,9 @@ def _checkpoint(write_checkpoint, tensors, raw):
 
 def test_a_checkpoint_is_loaded_with_its_tags_and_length(checkpoint, tensors):
     (checkpoint / "tokenizer_config.json").write_text('{"model_max_length": 9}')
-    assert is_tokens_checkpoint(checkpoint)
     assert head_of_checkpoint(checkpoint) is TOKEN_CLASSIFICATION
-    saved = load_token_classifier(checkpoint)
+    assert describe_folder(checkpoint)[:2] == (TOKEN_CLASSIFICATION, TAGS)
+    saved = load_folder(checkpoint)
     assert saved.class_names == TAGS and saved.max_length == 9 and saved.pruner_name == "keep_all"
     assert saved.params["head"].keys() == {"classifier"}
     kernel = saved.params["head"]["classifier"]["kernel"]
@@ -45,11 +45,11 @@ def test_a_checkpoint_is_loaded_with_its_tags_and_length(checkpoint, tensors):
 def test_a_tokenizer_without_a_length_gives_the_models_positions(checkpoint, length):
     settings = {} if length is None else {"model_max_length": length}
     (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings))
-    assert load_token_classifier(checkpoint).max_length == 12
+    assert load_folder(checkpoint).max_length == 12
 
 
 def test_a_saved_model_comes_back_exactly(checkpoint, tmp_path):
-    source = load_token_classifier(checkpoint)
+    source = load_folder(checkpoint)
     directory = save_model(
         tmp_path / "model",
         source.params,
@@ -58,14 +58,13 @@ def test_a_saved_model_comes_back_exactly(checkpoint, tmp_path):
         class_names=TAGS,
         max_length=9,
     )
-    assert not is_tokens_checkpoint(directory)
     assert json.loads((directory / "config.json").read_text())["architectures"] == [
         "BertForTokenClassification"
     ]
     saved = load_model(directory)
     assert saved.head is TOKEN_CLASSIFICATION and saved.class_names == TAGS
     assert_trees_equal(saved.params, source.params)
-    assert load_token_classifier(directory).max_length == 9
+    assert load_folder(directory).max_length == 9
     card = (directory / "README.md").read_text()
     assert "pipeline_tag: token-classification" in card and "Tags, in the order of" in card
     assert "TokenClassifier.load(" in card and "`AutoModelForTokenClassification`" in card
@@ -95,8 +94,6 @@ def test_a_classifier_of_other_tags_is_started_afresh(checkpoint):
 def test_folders_of_other_models_are_named(write_checkpoint, tensors, raw, checkpoint):
     with pytest.raises(ValueError, match="It gives tags to tokens: load it with TokenClassifier"):
         load_model(checkpoint)
-    with pytest.raises(ValueError, match="expected a class of transformers that ends in ForToken"):
-        load_token_classifier(write_checkpoint(tensors))
     encoder = {name: x for name, x in tensors.items() if not name.startswith("classifier")}
     with pytest.raises(ValueError, match="lacks a part of its head: classifier: the checkpoint ha"):
-        load_token_classifier(write_checkpoint(encoder, raw))
+        load_folder(write_checkpoint(encoder, raw))

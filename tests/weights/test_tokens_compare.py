@@ -16,8 +16,8 @@ import safetensors.numpy  # noqa: E402
 from adapler_jax.data.batching.padding import pad_batch  # noqa: E402
 from adapler_jax.inference.entities import AGGREGATIONS  # noqa: E402
 from adapler_jax.inference.token_classifier import TokenClassifier  # noqa: E402
+from adapler_jax.weights.folders import load_folder  # noqa: E402
 from adapler_jax.weights.save import save_model  # noqa: E402
-from adapler_jax.weights.token_classifiers import load_token_classifier  # noqa: E402
 from tests.weights.test_saved_compare import start  # noqa: E402
 
 pytestmark = [
@@ -118,7 +118,7 @@ def test_a_word_has_the_tag_of_its_first_token(models):
 
 def test_a_folder_saved_here_runs_in_transformers(models, tmp_path):
     ours, _, folder = models
-    source = load_token_classifier(folder)
+    source = load_folder(folder)
     saved = save_model(
         tmp_path / "model",
         source.params,

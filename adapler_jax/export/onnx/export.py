@@ -18,7 +18,7 @@ from adapler_jax.export.onnx.measurements import record
 from adapler_jax.export.onnx.settings import MODEL_FILE, ONNX, STANDARD_FILE
 from adapler_jax.io.atomic_directories import recover
 from adapler_jax.io.atomic_files import replacing_file
-from adapler_jax.weights.token_classifiers import load_saved
+from adapler_jax.weights.folders import load_folder
 
 # Bits of the encoder's weights by the instructions of a processor. The older ones add pairs of
 # products in 16 bits, which overflow with 8-bit weights.
@@ -46,7 +46,7 @@ def export_onnx(
     that ran on each token.
 
     Args:
-      directory: of the model; one for tags of tokens may be a folder of transformers.
+      directory: of the model, which may be a folder that `weights.folders` opens.
       quantize: "int8" for this machine's processor, or a processor of WEIGHT_BITS. The encoder's
         matrix products then take integers; embeddings, scores of tokens and the head stay float32.
       operators: "onnxruntime" takes operators that only ONNX Runtime has where they are faster;
@@ -67,7 +67,7 @@ def export_onnx(
     directory = recover(Path(directory).expanduser())
     # No name keeps the loaded model: its memory is free before the file is written.
     model = build_model(
-        load_saved(directory),
+        load_folder(directory),
         opset=opset,
         uses_contrib=operators == ONNXRUNTIME,
         weight_bits=WEIGHT_BITS[processor] if processor else None,

@@ -22,7 +22,7 @@ from adapler_jax.export.onnx.settings import (
 from adapler_jax.io.atomic_directories import recover
 from adapler_jax.io.atomic_files import replacing_file
 from adapler_jax.io.extras import import_engine
-from adapler_jax.weights.token_classifiers import load_saved
+from adapler_jax.weights.folders import load_folder
 
 
 def export_openvino(directory) -> Path:
@@ -42,7 +42,7 @@ def export_openvino(directory) -> Path:
     """
     openvino = import_engine(OPENVINO)
     directory = recover(Path(directory).expanduser())
-    model = build_model(load_saved(directory), uses_contrib=False)
+    model = build_model(load_folder(directory), uses_contrib=False)
     folder = directory / OPENVINO
     folder.mkdir(exist_ok=True)
     path = folder / OPENVINO_FILE

@@ -23,10 +23,10 @@ from adapler_jax.encoders.base import (
     slot_positions,
 )
 from adapler_jax.types import Array, EncoderConfig, Params
+from adapler_jax.weights.saved_tokenizer import has_tokenizer
 
 SEED = 0
 NUM_TEXTS, MAX_LENGTH = 16, 64
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")  # files of tokenizers, one of them
 SMALLEST = 1e-8  # of a median that divides
 
 
@@ -71,7 +71,7 @@ def end_tokens(directory: Path) -> list[int]:
 
     A model without a tokenizer has none.
     """
-    if not any((directory / name).exists() for name in VOCABULARIES):
+    if not has_tokenizer(directory):
         return []
     return load_core(directory).encode("").ids
 
