@@ -240,7 +240,7 @@ def test_a_file_that_answers_questions_is_named(tmp_path):
 
 def test_a_missing_engine_names_its_extra(exported_dir, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match=r"pip install 'adapler_jax\[onnx\]'"):
+    with pytest.raises(ImportError, match=r'pip install "\.\[onnx\]"` in the clone'):
         runtime.Classifier.load(exported_dir)
 
 

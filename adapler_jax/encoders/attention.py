@@ -1,5 +1,7 @@
 """Dot-product attention of every encoder family, and the attention that tokens receive."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -103,31 +105,13 @@ def scaled_dot_product_attention(
     Returns:
       float32 [B, L, D], and the needed features of the keys, float32 [B, S].
     """
+    tokens = query_BLD, key_BSD, value_BSD, bias_BS
+    options: dict[str, Any] = {"num_heads": num_heads, "query_mask_BL": query_mask_BL}
+    options |= {"needs": needs, "dtype": dtype}
     is_long = query_BLD.shape[1] > QUERIES_AT_A_TIME and pair_bias_BHLS is None and key is None
     if is_long and OTHERS_ATTENTION not in needs:
-        return _attend_in_parts(
-            query_BLD,
-            key_BSD,
-            value_BSD,
-            bias_BS,
-            num_heads=num_heads,
-            query_mask_BL=query_mask_BL,
-            needs=needs,
-            dtype=dtype,
-        )
-    return _attend(
-        query_BLD,
-        key_BSD,
-        value_BSD,
-        bias_BS,
-        pair_bias_BHLS,
-        num_heads=num_heads,
-        query_mask_BL=query_mask_BL,
-        needs=needs,
-        key=key,
-        dropout_prob=dropout_prob,
-        dtype=dtype,
-    )
+        return _attend_in_parts(*tokens, **options)
+    return _attend(*tokens, pair_bias_BHLS, key=key, dropout_prob=dropout_prob, **options)
 
 
 def _attend_in_parts(
