@@ -55,9 +55,9 @@ class Rung(NamedTuple):
     agreement_G: np.ndarray
     measure: str = EQUAL_ANSWERS  # name of the agreement
     top10_overlap: float | None = None  # with the full model, mean over queries of more documents
-    random_overlap: float | None = None  # the same of a random order
+    random_overlap: float | None = None  # mean overlap of a random order
     cosine: float | None = None  # of a vector with the full model's, mean over texts
-    constant: float | None = None  # as of the Judge
+    constant: float | None = None  # agreement of one answer to all texts, of a classifier
 
     @property
     def agreement(self) -> float:
