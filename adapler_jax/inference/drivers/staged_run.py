@@ -25,9 +25,8 @@ class Stages(NamedTuple):
     start: jax.stages.Wrapped
     layer: jax.stages.Wrapped  # (state, parameters, *inputs) -> state, record; state is lost
     last: jax.stages.Wrapped
-    readout: (
-        jax.stages.Wrapped
-    )  # (parameters without layers, state, what it needs, records) -> result
+    # (parameters without layers, state, what it needs, records) -> result
+    readout: jax.stages.Wrapped
 
 
 class StagedRun:
