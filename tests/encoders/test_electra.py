@@ -133,7 +133,7 @@ def test_old_and_wrapped_files_have_other_names_and_a_buffer():
         "discriminator_predictions.dense.weight": "discriminator_predictions.dense.weight",
         "embeddings.position_ids": "electra.embeddings.position_ids",
     }
-    found = [name_with_prefix(name, rules=ELECTRA.tensor_rules) for name in names]
+    found = [name_with_prefix(name, encoder=ELECTRA) for name in names]
     assert found == list(names.values())
     kept, notes = drop_ignored(dict.fromkeys(found), ELECTRA)
     assert list(kept) == found[:4]
