@@ -100,6 +100,7 @@ def query_means(queries: Sequence[str], *values: np.ndarray) -> list[np.ndarray]
       queries: of the pairs.
       *values: of the pairs, [M].
     """
-    number_M = np.unique(np.asarray(queries), return_inverse=True)[1]
+    # An array of texts would give every query the room of the longest, and cut NULs at their ends.
+    number_M = np.unique(np.asarray(queries, object), return_inverse=True)[1]
     size_Q = np.bincount(number_M)
     return [np.bincount(number_M, weights=value_M) / size_Q for value_M in values]

@@ -50,7 +50,8 @@ class PairScorer(NumberModel):
           rows: of `encode_tokens`.
           batch_size: rows of a batch; fewer rows run in a batch of the next power of two.
           budget: of all rows, or one for each, as `resolve` returns it.
-          queries: of all rows, for a model that compares them with its calibration's.
+          queries: of all rows, for a model that compares them with its calibration's; none for
+            windows.
 
         Raises:
           RuntimeError: JAX cannot run in this process.
@@ -202,9 +203,8 @@ class PairScorer(NumberModel):
         )
         counts = list(map(len, found))
         windows = [window for pair in found for window in pair]
-        queries = [first for first, count in zip(firsts, counts) for _ in range(count)]
-        budget_W = repeat_budgets(budget_M, counts)
-        logit_W = self.logits(windows, batch_size, budget_W, queries=queries)
+        # Without the queries: a calibration has the logits of cut pairs.
+        logit_W = self.logits(windows, batch_size, repeat_budgets(budget_M, counts))
         return np.maximum.reduceat(logit_W, np.cumsum([0, *counts[:-1]]))
 
     def _check_room(self, query: str) -> None:

@@ -110,7 +110,7 @@ def named_tensors(stored: dict, config: EncoderConfig, raw: dict, source: Path) 
     """
     if config.family != BERT_FAMILY:
         encoder = encoder_of(config)
-        rename = functools.partial(name_with_prefix, rules=encoder.tensor_rules)
+        rename = functools.partial(name_with_prefix, encoder=encoder)
         tensors = renamed(stored, rename, source)
         if encoder.config_format is None:
             return tensors

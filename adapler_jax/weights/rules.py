@@ -64,6 +64,7 @@ ARCHITECTURES = {
 COMPILER = re.compile(
     r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
 )
+MODULE = re.compile(r"^(module\.)+")
 WRAPPER = re.compile(r"^((module|model|base_model)\.)+")
 # Tensors that change what a model computes, or that hold its weights in another form, and what to
 # do about them.
@@ -219,13 +220,17 @@ def unwrapped_name(name: str) -> str:
     return WRAPPER.sub("", COMPILER.sub("", name))
 
 
-def name_with_prefix(name: str, *, rules: tuple[Rule, ...]) -> str:
+def name_with_prefix(name: str, *, encoder: Encoder) -> str:
     """Return a tensor's name with the first part that all of an encoder's rules have in common.
 
-    Names of compilers and parallel training are removed. The name of another part stays.
+    Names of wrappers are removed, but not "model." in a family that has it itself. The pooler is a
+    part of the encoder if its name has the same first part. The name of another part stays.
     """
-    name = norm_name(re.sub(r"^(module\.)+", "", COMPILER.sub("", name)))
-    firsts = {rule.name.partition(".")[0] for rule in rules}
-    parts = {rule.name.split(".")[1] for rule in rules}
+    firsts = {rule.name.partition(".")[0] for rule in encoder.tensor_rules}
+    wrapper = MODULE if "model" in firsts else WRAPPER
+    name = norm_name(wrapper.sub("", COMPILER.sub("", name)))
+    rules = encoder.tensor_rules + pooler_rules_of(encoder)
+    names = [rule.name.split(".") for rule in rules]
+    parts = {part for first, part, *_ in names if first in firsts}
     is_bare = len(firsts) == 1 and name.partition(".")[0] in parts
     return f"{firsts.pop()}.{name}" if is_bare else name

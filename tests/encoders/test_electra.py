@@ -122,20 +122,21 @@ def test_two_classifiers_in_a_file_are_named():
         from_published({"classifier.bias": 1, "classifier.out_proj.bias": 2})
 
 
-def test_old_files_have_other_names_of_norms_and_a_buffer():
+def test_old_and_wrapped_files_have_other_names_and_a_buffer():
     names = {
         "embeddings.LayerNorm.gamma": "electra.embeddings.LayerNorm.weight",
         "module.electra.encoder.layer.0.output.LayerNorm.beta": (
             "electra.encoder.layer.0.output.LayerNorm.bias"
         ),
-        "embeddings_project.weight": "electra.embeddings_project.weight",
+        "model.electra.embeddings.LayerNorm.bias": "electra.embeddings.LayerNorm.bias",
+        "module.model._orig_mod.embeddings_project.weight": "electra.embeddings_project.weight",
         "discriminator_predictions.dense.weight": "discriminator_predictions.dense.weight",
         "embeddings.position_ids": "electra.embeddings.position_ids",
     }
-    found = [name_with_prefix(name, rules=ELECTRA.tensor_rules) for name in names]
+    found = [name_with_prefix(name, encoder=ELECTRA) for name in names]
     assert found == list(names.values())
     kept, notes = drop_ignored(dict.fromkeys(found), ELECTRA)
-    assert list(kept) == found[:3]
+    assert list(kept) == found[:4]
     assert notes == ["ignored: discriminator_predictions.*"]
 
 

@@ -12,6 +12,7 @@ from adapler_jax import forward as full_width
 from adapler_jax.encoders.attention import scaled_dot_product_attention
 from adapler_jax.encoders.base import attend, layer_bias, layers_of, with_shared
 from adapler_jax.encoders.bert import BERT
+from adapler_jax.encoders.modernbert import MODERNBERT
 from adapler_jax.encoders.mpnet import MPNET, buckets_of, from_published, pair_bias, to_published
 from adapler_jax.evaluation.budgets import calibrate_budgets
 from adapler_jax.heads import CLASSIFICATION, TOKEN_CLASSIFICATION, embedding, make_head
@@ -21,7 +22,7 @@ from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.types import Batch
 from adapler_jax.weights.config import config_json, encoder_config
 from adapler_jax.weights.pretrained import load_pretrained
-from adapler_jax.weights.rules import architecture_of
+from adapler_jax.weights.rules import architecture_of, name_with_prefix
 from adapler_jax.weights.save import load_model, save_model
 from tests import tiny
 from tests.encoders.made_families import MADE, make_batch
@@ -194,6 +195,19 @@ def test_files_have_published_names_and_two_more_positions(head, pooler, classif
     again = from_published(found)
     np.testing.assert_array_equal(again.pop(positions), table_XD)
     assert again == {"mpnet.pooler.dense.bias": 1, "classifier.bias": 2}
+
+
+def test_a_bare_encoder_may_have_a_pooler():
+    names = {
+        "pooler.dense.bias": "mpnet.pooler.dense.bias",
+        "encoder.relative_attention_bias.weight": "mpnet.encoder.relative_attention_bias.weight",
+        "classifier.dense.bias": "classifier.dense.bias",
+    }
+    found = [name_with_prefix(name, encoder=MPNET) for name in names]
+    assert found == list(names.values())
+    assert name_with_prefix("head.dense.weight", encoder=MODERNBERT) == "head.dense.weight"
+    expected = "model.embeddings.norm.weight"
+    assert name_with_prefix("embeddings.norm.weight", encoder=MODERNBERT) == expected
 
 
 def test_the_layer_of_a_classifier_takes_the_place_of_the_pooler():

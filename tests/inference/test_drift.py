@@ -1,5 +1,6 @@
 """Texts that keep other shares, or have other margins, than the calibration's are noticed once."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -138,3 +139,15 @@ def test_a_querys_pairs_count_once():
 def test_means_of_queries_are_sorted_by_query():
     means = query_means(["b", "a", "b"], np.array([1.0, 5.0, 2.0]), np.array([0.0, 4.0, 3.0]))
     np.testing.assert_array_equal(means, [[5.0, 1.5], [4.0, 1.5]])
+    means = query_means(["a", "a\0"], np.array([1.0, 5.0]))
+    np.testing.assert_array_equal(means, [[1.0, 5.0]])
+
+
+def test_a_long_query_is_not_copied_for_each_of_its_pairs():
+    queries = ["long " * 20_000] * 1_000
+    tracemalloc.start()
+    try:
+        query_means(queries, np.ones(len(queries)))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()

@@ -118,6 +118,9 @@ def test_queries_unlike_the_calibrations_are_noticed(certified):
         warnings.simplefilter("error")
         reranker.predict(make_pairs(), budget=0.6, batch_size=128)
         reranker.predict([(f"{QUERY} {n}", "good good good") for n in range(150)])
+        # The calibration has cut pairs, so that windows are not compared with it.
+        windows = {"long_documents": "best_window", "batch_size": 128}
+        reranker.predict([(f"good {n}", "good " * 30) for n in range(150)], budget=0.6, **windows)
     others = [(f"{'good ' * 9}{n}", "good good good") for n in range(150)]
     with pytest.warns(UserWarning, match="queries so far are unlike the calibration's: their mean"):
         reranker.predict(others, budget=0.6, batch_size=128)

@@ -25,9 +25,8 @@ class Stages(NamedTuple):
     start: jax.stages.Wrapped
     layer: jax.stages.Wrapped  # (state, parameters, *inputs) -> state, record; state is lost
     last: jax.stages.Wrapped
-    readout: (
-        jax.stages.Wrapped
-    )  # (parameters without layers, state, what it needs, records) -> result
+    # (parameters without layers, state, what it needs, records) -> result
+    readout: jax.stages.Wrapped
 
 
 class StagedRun:
@@ -64,7 +63,8 @@ class StagedRun:
         stages = self._stages_for(batch.token_BL.shape)
         state, first, inputs_of_layers = stages.start(outer, batch)
         records = []
-        for run, layer, inputs in zip(_runs(stages, len(layers)), layers, inputs_of_layers):
+        runs = _runs(stages, len(layers))
+        for run, layer, inputs in zip(runs, layers, inputs_of_layers, strict=True):
             state, record = run(state, layer, *inputs)
             records.append(record)
         return stages.readout(outer, state, first, records)

@@ -71,3 +71,12 @@ def test_more_layers_compile_no_more_programs(driver):
             run(params, make_batch([9, 4]))
         counts.append(len(found))
     assert counts[0] == counts[1]
+
+
+@pytest.mark.long
+def test_layers_of_another_depth_are_an_error():
+    params, batch = apart(), make_batch([9, 4])
+    layers = params["encoder"]["layers"]
+    longer = params | {"encoder": params["encoder"] | {"layers": layers[:1] + layers}}
+    with pytest.raises(ValueError, match="zip"):
+        make_engine(CONFIG, PRUNER, driver="bucketed")(longer, batch)
