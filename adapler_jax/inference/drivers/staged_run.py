@@ -58,7 +58,8 @@ class StagedRun:
     def __call__(self, params: Params, batch: Batch) -> tuple[Any, Trace]:
         """Run a batch, without waiting for any stage."""
         outer, layers = without_layers(params), params["encoder"]["layers"]
-        if not isinstance(layers, tuple):
+        # A budget may be NaN, which JAX's debug mode would report between two stages.
+        if not isinstance(layers, tuple) or jax.config.values["jax_debug_nans"]:
             return self._whole(params, batch)
         stages = self._stages_for(batch.token_BL.shape)
         state, first, inputs_of_layers = stages.start(outer, batch)

@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 
 import jax
+import numpy as np
 import pytest
 
 from adapler_jax.inference.autotune.workloads import random_params
@@ -80,3 +81,11 @@ def test_layers_of_another_depth_are_an_error():
     longer = params | {"encoder": params["encoder"] | {"layers": layers[:1] + layers}}
     with pytest.raises(ValueError, match="zip"):
         make_engine(CONFIG, PRUNER, driver="bucketed")(longer, batch)
+
+
+def test_budgets_that_are_nan_pass_the_debug_mode():
+    run, batch = make_engine(CONFIG, PRUNER, driver="packed"), make_batch([9, 4])
+    batch = batch.replace(budget_B=np.array([np.nan, 0.5], np.float32))
+    expected = run(apart(), batch)
+    with jax.debug_nans(True):
+        assert_same(run(apart(), batch), expected)
