@@ -193,3 +193,23 @@ def test_the_published_speedups_are_those_of_the_record():
     assert (sum(row["from_dropping"] < 1.0 for row in power.values()), len(power)) == (5, 7)
     assert "On five of seven tasks, dense BERT without padding saves more" in page
     assert all(abs(row["together"] / row["published"] - 1.0) < 0.09 for row in top.values())
+
+
+def test_modernberts_speeds_are_those_of_the_records():
+    page = (ROOT / "docs" / "measurements.md").read_text()
+    peers, drivers = read_rows("peers-modernbert-8x512"), read_rows("modernbert-engines")
+    for _, dtype, *quoted in table(page, "texts of a batch, tokens"):
+        speed = {
+            (row["package"], row["method"]): row["sentences_per_s"]
+            for row in peers
+            if row["dtype"] == dtype and row["engine"] in ("packed", "")
+        }
+        torch, dense, pruned = (
+            speed["torch", "dense"],
+            speed["adapler_jax", "dense"],
+            speed["adapler_jax", "adapler-3.3x"],
+        )
+        (row,) = [row for row in drivers if (row["dtype"], row["engine"]) == (dtype, "packed")]
+        expected = [torch, dense, dense / torch, pruned, pruned / torch, row["efficiency"]]
+        assert list(map(number, quoted[:-1])) == [round(value, 2) for value in expected]
+        assert number(quoted[-1]) == round(row["compile_s"])
