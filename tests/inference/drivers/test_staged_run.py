@@ -20,6 +20,7 @@ from tests.inference.drivers.engines import (
     make_batch,
     params_of,
 )
+from tests.marks import mostly_long
 
 
 def apart():
@@ -43,7 +44,7 @@ def test_deep_encoders_run_in_stages(driver, pruner, num_layers, is_staged):
     assert isinstance(program, StagedRun) == is_staged
 
 
-@pytest.mark.parametrize("driver", ["bucketed", "packed"])
+@pytest.mark.parametrize("driver", mostly_long(["bucketed", "packed"], quick=["bucketed"]))
 def test_stacked_layers_are_one_program_with_equal_answers(driver):
     run, batch = make_engine(CONFIG, PRUNER, driver=driver), make_batch([24, 7, 1])
     assert_same(run(apart(), batch), run(params_of("adapler"), batch))
@@ -83,6 +84,7 @@ def test_layers_of_another_depth_are_an_error():
         make_engine(CONFIG, PRUNER, driver="bucketed")(longer, batch)
 
 
+@pytest.mark.long
 def test_budgets_that_are_nan_pass_the_debug_mode():
     run, batch = make_engine(CONFIG, PRUNER, driver="packed"), make_batch([9, 4])
     batch = batch.replace(budget_B=np.array([np.nan, 0.5], np.float32))
