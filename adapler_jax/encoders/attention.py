@@ -17,7 +17,10 @@ from adapler_jax.types import (
     TokenFeatures,
 )
 
-QUERIES_AT_A_TIME = 512  # of texts of more slots
+# Queries of a long text attend so many at a time: their logits stay in the caches of a CPU.
+QUERIES_AT_A_TIME = 128
+LONG_ON_CPUS = 256  # slots; texts of more are long
+LONG = 2048  # elsewhere, where memory alone matters
 
 
 def key_bias(valid_BS: Array) -> Array:
@@ -108,8 +111,9 @@ def scaled_dot_product_attention(
     tokens = query_BLD, key_BSD, value_BSD, bias_BS
     options: dict[str, Any] = {"num_heads": num_heads, "query_mask_BL": query_mask_BL}
     options |= {"needs": needs, "dtype": dtype}
-    is_long = query_BLD.shape[1] > QUERIES_AT_A_TIME and pair_bias_BHLS is None and key is None
-    if is_long and OTHERS_ATTENTION not in needs:
+    is_long = query_BLD.shape[1] > (LONG_ON_CPUS if jax.default_backend() == "cpu" else LONG)
+    has_parts = pair_bias_BHLS is None and key is None and OTHERS_ATTENTION not in needs
+    if is_long and has_parts:
         return _attend_in_parts(*tokens, **options)
     return _attend(*tokens, pair_bias_BHLS, key=key, dropout_prob=dropout_prob, **options)
 
@@ -125,14 +129,15 @@ def _attend_in_parts(
     needs: frozenset[str],
     dtype,
 ) -> tuple[Array, TokenFeatures]:
-    """Return what `_attend` returns, QUERIES_AT_A_TIME queries after each other."""
+    """Return what `_attend` returns, at most QUERIES_AT_A_TIME queries after each other."""
     B, L, D = query_BLD.shape
     num_parts = -(-L // QUERIES_AT_A_TIME)
+    size = -(-L // num_parts)
 
     def parts(x_BLX: Array) -> Array:
         """Return the queries' axis in equal parts, which come first; 0 fills up the last."""
-        sides = [(0, 0), (0, num_parts * QUERIES_AT_A_TIME - L)] + [(0, 0)] * (x_BLX.ndim - 2)
-        parted = jnp.pad(x_BLX, sides).reshape(B, num_parts, QUERIES_AT_A_TIME, *x_BLX.shape[2:])
+        sides = [(0, 0), (0, num_parts * size - L)] + [(0, 0)] * (x_BLX.ndim - 2)
+        parted = jnp.pad(x_BLX, sides).reshape(B, num_parts, size, *x_BLX.shape[2:])
         return jnp.moveaxis(parted, 1, 0)
 
     def run(part: tuple) -> tuple[Array, TokenFeatures]:
