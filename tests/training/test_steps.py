@@ -302,11 +302,12 @@ def test_filler_rows_do_not_change_a_step():
 
 def test_all_steps_of_one_shape_are_one_compilation():
     """Further steps compile nothing."""
-    state = init_state(PARAMS, PRUNER, MAIN, THRESHOLDS)
+    state, counts = init_state(PARAMS, PRUNER, MAIN, THRESHOLDS), []
     for number, lengths in enumerate([(12, 7, 3, 1), (2, 2, 2, 2), (12, 12, 12, 12)]):
         state, _ = step(state, make_batch(lengths, seed=number), jax.random.key(number, impl="rbg"))
+        counts.append(num_traces[False, 0.0])
     assert int(state.step) == 3
-    assert num_traces[False, 0.0] == 1
+    assert len(set(counts)) == 1  # other tests may have steps of other shapes
 
 
 def test_a_fresh_state_holds_both_optimizers():
