@@ -8,7 +8,7 @@ every token, so that a family may have rotary positions and layers of different 
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -276,19 +276,27 @@ def scan_layers(step, start, layers, *layer_inputs, last=None):
     state, outputs = start, []
     steps = [step] * (len(layers) - 1) + [last or step]
     for index, (run, layer) in enumerate(zip(steps, layers)):
-        inputs = jax.tree.map(lambda leaf, index=index: leaf[index], layer_inputs)
+        inputs = slice_of_layer(layer_inputs, index)
         state, output = run(state, (layer, *inputs))
         outputs.append(output)
-    return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
+    return state, stack_layers(outputs)
+
+
+def slice_of_layer(tree, index: int):
+    """Return one index of the layer axis of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def stack_layers(trees: Sequence):
+    """Return the trees of all layers as one, with a leading layer axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def layers_apart(layers: Params) -> list[Params]:
     """Return stacked layers as one tree a layer, of NumPy arrays."""
     stacked = jax.tree.map(np.asarray, layers)
     num_layers = len(jax.tree.leaves(stacked)[0])
-    return [
-        jax.tree.map(lambda leaf, index=index: leaf[index], stacked) for index in range(num_layers)
-    ]
+    return [slice_of_layer(stacked, index) for index in range(num_layers)]
 
 
 def split_layer_key(key: Array | None, index: Array) -> tuple[Array | None, Array | None]:

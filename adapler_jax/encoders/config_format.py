@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 
 from adapler_jax.types import EncoderConfig
 
+# Heads that transformers has in its classes for whole texts.
+TEXT_HEADS = ("classification", "multi_label", "regression")
+
 
 def unchanged(tensors: dict, head: str | None = None) -> dict:
     """Return the tensors, for families whose files have the names of the rule table."""
@@ -25,6 +28,15 @@ class ConfigFormat(NamedTuple):
     from_published: Callable[[dict], dict] = unchanged
     # The inverse, with the name of the head.
     to_published: Callable[[dict, str], dict] = unchanged
+
+
+def names_of_text_head(pooler: str) -> dict[str, str]:
+    """Return our beginnings of names by the ones of a head whose two maps are `classifier`.
+
+    Args:
+      pooler: beginning of the pooler's names.
+    """
+    return {"classifier.dense.": pooler, "classifier.out_proj.": "classifier."}
 
 
 def renamed_parts(tensors: dict, names: Mapping[str, str]) -> dict:

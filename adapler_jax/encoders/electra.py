@@ -20,7 +20,12 @@ import jax
 from adapler_jax import flops
 from adapler_jax.encoders import bert, bert_config
 from adapler_jax.encoders.base import Encoder
-from adapler_jax.encoders.config_format import ConfigFormat, renamed_parts
+from adapler_jax.encoders.config_format import (
+    TEXT_HEADS,
+    ConfigFormat,
+    names_of_text_head,
+    renamed_parts,
+)
 from adapler_jax.io.messages import shown
 from adapler_jax.nn import init_linear, init_norm, linear
 from adapler_jax.nn import truncated_normal as normal
@@ -32,7 +37,6 @@ SUPPORTED_VALUES = {"model_type": "electra"} | bert_config.SUPPORTED_VALUES
 # Of the layer before the classifier of options, with the only values that are computed here.
 SUMMARY = {"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"}
 CHOICE_CLASS = "ElectraForMultipleChoice"
-TEXT_HEADS = ("classification", "multi_label", "regression")
 ARCHITECTURES = dict.fromkeys(TEXT_HEADS, "ElectraForSequenceClassification") | {
     "choice": CHOICE_CLASS,
     "span": "ElectraForQuestionAnswering",
@@ -119,7 +123,7 @@ def write_fields(config: EncoderConfig) -> dict[str, Any]:
 
 _POOLER = "electra.pooler.dense."
 _CHOICE_NAMES = {"sequence_summary.summary.": _POOLER}
-_TEXT_NAMES = {"classifier.dense.": _POOLER, "classifier.out_proj.": "classifier."}
+_TEXT_NAMES = names_of_text_head(_POOLER)
 
 
 def from_published(tensors: dict) -> dict:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from adapler_jax.encoders.config_format import ConfigFormat
+from adapler_jax.encoders.bert_config import is_share, is_size
+from adapler_jax.encoders.config_format import TEXT_HEADS, ConfigFormat
 from adapler_jax.encoders.local_attention import LocalLayers
 from adapler_jax.io.messages import shown
 from adapler_jax.nn import ACTIVATIONS
@@ -17,7 +18,6 @@ from adapler_jax.types import Array, EncoderConfig
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"  # of layer_types
 POOLINGS = ("cls", "mean")
-MAX_SIZE = 1 << 31  # of an axis
 SIZES = {
     "num_hidden_layers": "num_layers",
     "num_attention_heads": "num_heads",
@@ -45,10 +45,8 @@ DEFAULTS = {
     "rope_parameters": None,
     "rope_scaling": None,
 }
-ARCHITECTURES = {  # classes of transformers for the heads; the encoder's for others
-    name: "ModernBertForSequenceClassification"
-    for name in ("classification", "multi_label", "regression")
-}
+# Classes of transformers for the heads; the encoder's for others.
+ARCHITECTURES = dict.fromkeys(TEXT_HEADS, "ModernBertForSequenceClassification")
 ARCHITECTURES["token_classification"] = "ModernBertForTokenClassification"
 
 
@@ -98,12 +96,12 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
     problems += [
         f"{key} is {shown(merged[key])}, expected a positive integer"
         for key in SIZES
-        if key in merged and not _is_count(merged[key])
+        if key in merged and not is_size(merged[key])
     ]
     problems += [
         f"{key} is {shown(merged[key])}, expected a number in [0, 1)"
         for key in SHARES
-        if not (type(merged[key]) in (int, float) and 0 <= merged[key] < 1)
+        if not is_share(merged[key])
     ]
     problems += [
         f"{key} is {shown(merged[key])}, only False is supported"
@@ -120,7 +118,7 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
         for key, known in choices
         if merged[key] not in known
     ]
-    if not _is_count(merged["local_attention"]) or merged["local_attention"] % 2:
+    if not is_size(merged["local_attention"]) or merged["local_attention"] % 2:
         problems.append(
             f"local_attention is {shown(merged['local_attention'])}, expected an even number from "
             "2: half of it is the window to each side"
@@ -129,11 +127,6 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
     if problems:
         return problems
     return _layer_problems(merged) + _division_problems(merged)
-
-
-def _is_count(value) -> bool:
-    """Return whether a value is a whole number from 1."""
-    return type(value) is int and 0 < value < MAX_SIZE
 
 
 def _division_problems(merged: dict[str, Any]) -> list[str]:
@@ -154,7 +147,7 @@ def _layer_problems(merged: dict[str, Any]) -> list[str]:
     kinds, num_layers = merged["layer_types"], merged["num_hidden_layers"]
     if kinds is None:
         every = merged["global_attn_every_n_layers"]
-        if _is_count(every):
+        if is_size(every):
             return []
         return [f"global_attn_every_n_layers is {shown(every)}, expected a positive integer"]
     if not isinstance(kinds, list) or len(kinds) != num_layers:

@@ -26,7 +26,12 @@ import numpy as np
 from adapler_jax import flops
 from adapler_jax.encoders import bert, bert_config
 from adapler_jax.encoders.base import layers_of
-from adapler_jax.encoders.config_format import ConfigFormat, renamed_parts
+from adapler_jax.encoders.config_format import (
+    TEXT_HEADS,
+    ConfigFormat,
+    names_of_text_head,
+    renamed_parts,
+)
 from adapler_jax.nn import init_norm
 from adapler_jax.nn import truncated_normal as normal
 from adapler_jax.types import Array, EncoderConfig, Params, Rule, linear_rules, norm_rules
@@ -40,7 +45,6 @@ SUPPORTED_VALUES = {
     "model_type": "mpnet",
     "relative_attention_num_buckets": NUM_BUCKETS,
 } | bert_config.SUPPORTED_VALUES
-TEXT_HEADS = ("classification", "multi_label", "regression")
 ARCHITECTURES = dict.fromkeys(TEXT_HEADS, "MPNetForSequenceClassification") | {
     "choice": "MPNetForMultipleChoice",
     "span": "MPNetForQuestionAnswering",
@@ -160,7 +164,7 @@ def write_fields(config: EncoderConfig) -> dict[str, Any]:
 
 _POSITIONS = "mpnet.embeddings.position_embeddings.weight"
 _POOLER = "mpnet.pooler.dense."
-_TEXT_NAMES = {"classifier.dense.": _POOLER, "classifier.out_proj.": "classifier."}
+_TEXT_NAMES = names_of_text_head(_POOLER)
 
 
 def from_published(tensors: dict) -> dict:

@@ -154,7 +154,7 @@ def check_orders(
 
 def num_evidence(pairs: Sequence[Pair], promise: Promise) -> int:
     """Return the queries that can fail, and so prove a promise."""
-    size_G = num_documents(text_numbers(_queries_of(pairs)))
+    size_G = num_documents(_queries_of(pairs))
     return int(np.sum(size_G >= min_documents(promise.min_shared)))
 
 
@@ -178,13 +178,8 @@ class MeasuredOrders(NamedTuple):
 
     measured: dict[float, MeasuredScores]  # by budget
     full_M: np.ndarray  # float32, logits of the full model
-    queries: list[str]  # of each pair
+    group_M: np.ndarray  # int64, number of the query of each pair
     min_shared: int  # of the first ten documents, where a query does not fail
-
-    @property
-    def group_M(self) -> np.ndarray:
-        """Return the number of the query of each pair, int64."""
-        return text_numbers(self.queries)
 
     def failures(self) -> dict[float, np.ndarray]:
         """Return which queries fail at each budget, bool [G], without queries that cannot."""
@@ -219,7 +214,7 @@ class MeasuredOrders(NamedTuple):
         """Return the row of a budget; what no query has enough documents for is left out."""
         failed_G = self._failed(found.logit_M)
         alike = {"alike_queries": float(np.mean(~failed_G))} if len(failed_G) else {}
-        share_Q, logit_Q = query_means(self.queries, found.share_M, found.logit_M)
+        share_Q, logit_Q = query_means(self.group_M, found.share_M, found.logit_M)
         return {
             "budget": budget,
             "kept_share": found.kept_share,
@@ -317,9 +312,9 @@ def _measure(
     return MeasuredOrders(measured, found.logit_M, _queries_of(part.texts), min_shared)
 
 
-def _queries_of(pairs: Sequence[Pair]) -> list[str]:
-    """Return the query of each pair."""
-    return [query for query, _ in pairs]
+def _queries_of(pairs: Sequence[Pair]) -> np.ndarray:
+    """Return the number of the query of each pair, int64 [M]."""
+    return text_numbers([query for query, _ in pairs])
 
 
 def _measure_scores(

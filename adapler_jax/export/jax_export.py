@@ -24,6 +24,7 @@ import jax.export
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from adapler_jax.encoders.base import stack_layers
 from adapler_jax.export.program_spec import (
     ANY,
     CUSTOM_CALLS_KEY,
@@ -169,7 +170,7 @@ def _export_stages(
         return layer
 
     def readout(outer, state_leaves, readout_leaves, records):
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *records)
+        stacked = stack_layers(records)
         logits_BC, trace = stages.readout(
             outer,
             jax.tree.unflatten(state_tree, state_leaves),

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 from jax.typing import DTypeLike
 
 from adapler_jax.data.batching.lengths import default_lengths
+from adapler_jax.encoders.base import slice_of_layer
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.drivers.stages import StagedProgram, without_layers
 from adapler_jax.inference.engine import STAGED_DRIVERS
@@ -133,9 +134,7 @@ def split_layers(stages: StagedProgram, params: Params) -> Params:
     outer, layers = without_layers(params), params["encoder"]["layers"]
     host_pruner = jax.tree.map(np.asarray, outer["pruner"])
     inputs = stages.layer_inputs(outer | {"pruner": host_pruner})
-    inputs_of_layers = [
-        jax.tree.map(lambda leaf, index=index: leaf[index], inputs) for index in range(len(layers))
-    ]
+    inputs_of_layers = [slice_of_layer(inputs, index) for index in range(len(layers))]
     on_device = jax.device_put(inputs_of_layers)
     return {
         "outer": outer,

@@ -93,11 +93,11 @@ class DriftMonitor:
                 return
 
 
-def query_means(queries: Sequence[str], *values: np.ndarray) -> list[np.ndarray]:
+def query_means(queries: Sequence | np.ndarray, *values: np.ndarray) -> list[np.ndarray]:
     """Return the means of each value over the pairs of a query, float64 [queries], sorted by query.
 
     Args:
-      queries: of the pairs.
+      queries: of the pairs: texts, or their numbers.
       *values: of the pairs, [M].
     """
     # An array of texts would give every query the room of the longest, and cut NULs at their ends.

@@ -207,8 +207,10 @@ def load_start(
     check_finetuned(config, loaded.fresh, task.class_names)
     for note in loaded.notes:
         log(note)
-    reads_pooler = is_pooled(task.head, encoder_of(loaded.config))
-    if reads_pooler and is_sentence_folder(directory) and "pooler" not in " ".join(loaded.fresh):
+    keeps_pooler = is_pooled(task.head, encoder_of(loaded.config)) and not any(
+        "pooler" in part for part in loaded.fresh
+    )
+    if keeps_pooler and is_sentence_folder(directory):
         log(
             f"{config.model} is a sentence encoder, whose pooler may never have been trained; "
             "--config.reinit_head=True starts it afresh"

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
+from adapler_jax.encoders.base import slice_of_layer, stack_layers
 from adapler_jax.inference.drivers.stages import StagedProgram, without_layers
 from adapler_jax.types import Batch, Params, Trace
 
@@ -100,7 +100,7 @@ class StagedRun:
             state, first = driver.embed(outer, batch)
             inputs = driver.layer_inputs(outer)
             num_layers = len(jax.tree.leaves(inputs)[0])
-            return state, first, [_slice(inputs, index) for index in range(num_layers)]
+            return state, first, [slice_of_layer(inputs, index) for index in range(num_layers)]
 
         def jit_layer(stage):
             def run(state, layer: Params, *inputs):
@@ -109,17 +109,11 @@ class StagedRun:
             return self._jit(run, donate_argnums=0)
 
         def readout(outer: Params, state, first, records: list):
-            record_N = jax.tree.map(lambda *leaves: jnp.stack(leaves), *records)
-            return driver.readout(outer, state, first, record_N)
+            return driver.readout(outer, state, first, stack_layers(records))
 
         layer = jit_layer(driver.layer)
         last = layer if driver.last is None else jit_layer(driver.last)
         return Stages(self._jit(start), layer, last, self._jit(readout))
-
-
-def _slice(tree, index: int):
-    """Return one index of every leaf."""
-    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 def _runs(stages: Stages, num_layers: int) -> list[jax.stages.Wrapped]:
