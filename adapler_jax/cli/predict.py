@@ -41,10 +41,11 @@ from adapler_jax.serving.prediction_inputs import STANDARD, input_kind
 from adapler_jax.serving.predictors import ModelSettings
 from adapler_jax.serving.streams import KINDS
 from adapler_jax.types import COMPUTE_DTYPES
+from adapler_jax.weights.hub import resolve_model
 
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
-    "model", None, "directory of the model", required=True, flag_values=FLAGS
+    "model", None, "directory or hub name of the model", required=True, flag_values=FLAGS
 )
 _INPUT = flags.DEFINE_string(
     "input", STANDARD, "file of texts; - is standard input", flag_values=FLAGS
@@ -176,7 +177,7 @@ def main() -> None:
     kind = input_kind(_INPUT.value, _FORMAT.value)
     copy = parse_copy(_COPY.value or [NONE if kind == "txt" else ALL])
     request = PredictRequest(
-        _MODEL.value,
+        resolve_model(_MODEL.value),
         source=_INPUT.value,
         output=_OUTPUT.value,
         kind=kind,

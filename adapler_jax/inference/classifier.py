@@ -36,6 +36,7 @@ from adapler_jax.inference.loading import (
     threshold_of,
     truncation_side_of,
     warm_up,
+    with_origin,
 )
 from adapler_jax.inference.long_texts import (
     check_long_texts,
@@ -45,7 +46,7 @@ from adapler_jax.inference.long_texts import (
 )
 from adapler_jax.inference.model_kind import check_classifies
 from adapler_jax.inference.prediction import Prediction, make_prediction
-from adapler_jax.inference.processes import Portable, with_origin
+from adapler_jax.inference.processes import Portable
 from adapler_jax.inference.rows import RowRunner, SecondRun
 from adapler_jax.inference.speedups import repeat_budgets
 from adapler_jax.inference.texts import split_pairs
@@ -93,7 +94,7 @@ class Classifier(Portable):
         """Load a model.
 
         Args:
-          directory: of a saved model, or of a fine-tuned one of transformers, with all its tokens.
+          directory: or hub name of a saved model, or of one of transformers, which runs all tokens.
           compilation_cache: folder of compiled programs, as in `use_compilation_cache`.
           programs: run what this user exported into the directory by `export_model` with the same
             arguments: equal results, a faster start. No other file of it is ever run. None for True

@@ -14,14 +14,14 @@ from adapler_jax.inference.loading import (
     prepare_model,
     truncation_side_of,
     warm_up,
+    with_origin,
 )
-from adapler_jax.inference.processes import Portable, check_process, with_origin
+from adapler_jax.inference.processes import Portable, check_process
 from adapler_jax.inference.rows import RowRunner
 from adapler_jax.inference.vectors import TextEncoder
 from adapler_jax.inference.words import Tokens
 from adapler_jax.types import Params
 from adapler_jax.weights.folders import embedding_head
-from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.sentence_modules import COSINE, DEFAULT_PROMPT, PROMPTS, SIMILARITY
 
 
@@ -44,6 +44,7 @@ class Embedder(Portable, TextEncoder):
     similarity_fn_name: str = COSINE
 
     @classmethod
+    @with_origin
     def load(
         cls,
         directory,
@@ -56,7 +57,7 @@ class Embedder(Portable, TextEncoder):
 
         Args:
           directory: of a saved model of this library, or of a model of sentence-transformers, which
-            runs all tokens; or the name of one on the Hugging Face hub.
+            runs all tokens; or its name on the Hugging Face hub.
           pooling: "mean" or "cls", for a plain encoder without modules of sentence-transformers.
           compilation_cache: as in `Classifier.load`.
           **options: as in `Classifier.load`.
@@ -65,21 +66,6 @@ class Embedder(Portable, TextEncoder):
           ValueError: the model is damaged, has a module or pooling that is not computed here, or
             returns no vectors.
         """
-        directory = resolve_model(directory)
-        own = {"pooling": pooling, "compilation_cache": compilation_cache}
-        return cls._load(directory, **own, **options)
-
-    @classmethod
-    @with_origin
-    def _load(
-        cls,
-        directory,
-        *,
-        pooling: str | None,
-        compilation_cache: str,
-        **options: Unpack[EngineOptions],
-    ):
-        """Load a local model; arguments as in `load`."""
         head = embedding_head(directory, pooling)
         saved = open_model(directory, compilation_cache=compilation_cache, head=head)
         loaded = prepare_model(saved, **options)

@@ -5,6 +5,7 @@ Shape letters:
     M rows of a call
 """
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,13 +26,14 @@ from adapler_jax.inference.compute_dtype import choose_dtype
 from adapler_jax.inference.drivers.buckets import bucket_sizes
 from adapler_jax.inference.engine import AUTO, Engine, TableSource, make_engine, prepare_params_for
 from adapler_jax.inference.model_kind import max_length_of
-from adapler_jax.inference.processes import check_process
+from adapler_jax.inference.processes import check_process, origin_of
 from adapler_jax.inference.texts import check_batch_size
 from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.types import Batch, Params, Trace
 from adapler_jax.weights.folders import load_folder
+from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.save import CONFIG_FILE, Saved
 
 
@@ -47,6 +49,27 @@ class LoadedModel(NamedTuple):
     dtype: str  # of the operands of the encoder's products
     tokenizer_side: str  # that loses the tokens of long texts: right or left
     unknown_token: str | None  # of the tokenizer
+
+
+def with_origin(load: Callable) -> Callable:
+    """Wrap a class's `load`: it takes names on the hub, and its models keep their origin.
+
+    The origin is the local directory and the arguments of the load.
+    """
+
+    @functools.wraps(load)
+    def load_with_origin(cls, directory, **options):
+        # The load would consume an iterator, and the origin needs its values too.
+        options = {
+            name: tuple(value) if isinstance(value, Iterator) else value
+            for name, value in options.items()
+        }
+        directory = resolve_model(directory)
+        model = load(cls, directory, **options)
+        object.__setattr__(model, "origin", origin_of(directory, options))
+        return model
+
+    return load_with_origin
 
 
 def open_model(directory, *, compilation_cache: str, head: Head | None = None) -> Saved:

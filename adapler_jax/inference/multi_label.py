@@ -24,10 +24,11 @@ from adapler_jax.inference.loading import (
     prepare_model,
     truncation_side_of,
     warm_up,
+    with_origin,
 )
 from adapler_jax.inference.model_kind import loader_hint
 from adapler_jax.inference.prediction import MultiLabelPrediction
-from adapler_jax.inference.processes import Portable, with_origin
+from adapler_jax.inference.processes import Portable
 from adapler_jax.inference.rows import RowRunner
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words, read_texts
 from adapler_jax.metrics.classification import sigmoid

@@ -26,9 +26,10 @@ from adapler_jax.inference.loading import (
     qa_settings,
     sorted_batches,
     warm_up,
+    with_origin,
 )
 from adapler_jax.inference.model_kind import is_per_option, loader_hint
-from adapler_jax.inference.processes import Portable, with_origin
+from adapler_jax.inference.processes import Portable
 from adapler_jax.inference.words import Word, encode_whole, kept_words_of, max_by_word
 from adapler_jax.io.plain import Comparable, plain
 from adapler_jax.metrics.classification import softmax

@@ -5,14 +5,12 @@ runs never ends. A model is sent as its directory and the arguments of its load,
 """
 
 import dataclasses
-import functools
 import logging
 import os
 import pathlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -141,28 +139,11 @@ def origin_of(directory, options: dict[str, Any]) -> Origin:
     return Origin(str(pathlib.Path(directory).expanduser().resolve()), portable)
 
 
-def with_origin(load: Callable) -> Callable:
-    """Wrap a class's `load`, so that its models keep the directory and arguments of their load."""
-
-    @functools.wraps(load)
-    def load_with_origin(cls, directory, **options):
-        # The load would consume an iterator, and the origin needs its values too.
-        options = {
-            name: tuple(value) if isinstance(value, Iterator) else value
-            for name, value in options.items()
-        }
-        model = load(cls, directory, **options)
-        object.__setattr__(model, "origin", origin_of(directory, options))
-        return model
-
-    return load_with_origin
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Portable:
     """A class of models that pickle as their origin; a copy is the model itself.
 
-    `with_origin` wraps its `load`. `dataclasses.replace` returns a model without an origin,
+    `loading.with_origin` wraps its `load`. `dataclasses.replace` returns a model without an origin,
     because a load would not return the same model.
     """
 

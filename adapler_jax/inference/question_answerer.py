@@ -17,9 +17,10 @@ from adapler_jax.inference.loading import (
     qa_settings,
     sorted_batches,
     warm_up,
+    with_origin,
 )
 from adapler_jax.inference.model_kind import loader_hint
-from adapler_jax.inference.processes import Portable, check_process, with_origin
+from adapler_jax.inference.processes import Portable, check_process
 from adapler_jax.inference.text_reader import INFERENCE_FIELDS, TextReader
 from adapler_jax.types import Params
 

@@ -22,6 +22,7 @@ from adapler_jax.inference.loading import (
     prepare_model,
     truncation_side_of,
     warm_up,
+    with_origin,
 )
 from adapler_jax.inference.model_kind import loader_hint
 from adapler_jax.inference.number_models import (
@@ -32,7 +33,7 @@ from adapler_jax.inference.number_models import (
     check_one_output,
 )
 from adapler_jax.inference.pair_scores import PairScorer
-from adapler_jax.inference.processes import Portable, check_process, with_origin
+from adapler_jax.inference.processes import Portable, check_process
 from adapler_jax.inference.rows import RowRunner
 from adapler_jax.inference.speedups import Budget
 from adapler_jax.types import Params

@@ -16,13 +16,13 @@ from adapler_jax.inference.loading import (
     prepare_model,
     truncation_side_of,
     warm_up,
+    with_origin,
 )
 from adapler_jax.inference.model_kind import loader_hint
-from adapler_jax.inference.processes import Portable, check_process, with_origin
+from adapler_jax.inference.processes import Portable, check_process
 from adapler_jax.inference.rows import RowRunner
 from adapler_jax.inference.text_tagger import TextTagger
 from adapler_jax.types import Params
-from adapler_jax.weights.hub import resolve_model
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,27 +41,20 @@ class TokenClassifier(Portable, TextTagger):
     dtype: str = "float32"  # of the operands of the encoder's products
 
     @classmethod
+    @with_origin
     def load(
         cls, directory, *, compilation_cache: str = "", **options: Unpack[EngineOptions]
     ) -> "TokenClassifier":
         """Load a model of tags.
 
         Args:
-          directory: of a saved model of this library, or the name of one on the Hugging Face hub. A
-            model for token classification of transformers runs all tokens.
+          directory: as in `Classifier.load`, of a model for token classification.
           compilation_cache: as in `Classifier.load`.
           **options: as in `Classifier.load`.
 
         Raises:
           ValueError: the model is damaged, or gives no tags to tokens.
         """
-        directory = resolve_model(directory)
-        return cls._load(directory, compilation_cache=compilation_cache, **options)
-
-    @classmethod
-    @with_origin
-    def _load(cls, directory, *, compilation_cache: str, **options: Unpack[EngineOptions]):
-        """Load a local model; arguments as in `load`."""
         saved = open_model(directory, compilation_cache=compilation_cache)
         if saved.head is not TOKEN_CLASSIFICATION:
             raise ValueError(

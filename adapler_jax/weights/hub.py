@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 from adapler_jax.io import hub
+from adapler_jax.io.atomic_directories import recover
 from adapler_jax.io.messages import bounded_errors
 from adapler_jax.weights.checkpoint_formats import OWN_FILE
+from adapler_jax.weights.config import CALIBRATION_FILE, FULL_FOLDER
 from adapler_jax.weights.files import find_weights
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -25,6 +27,8 @@ MODULE_FILES = (
     "config_sentence_transformers.json",
     "[0-9]_*/*",
 )
+# Of this library.
+OWN_FILES = (CALIBRATION_FILE, f"{FULL_FOLDER}/*")
 # Fetched in this order until there are weights, so that no model is fetched in several formats.
 WEIGHT_PATTERNS = (
     ("model*.safetensors", "model.safetensors.index.json", OWN_FILE),
@@ -40,7 +44,8 @@ def download_model(name: str) -> Path:
       ValueError: the name is unknown, or the hub cannot be reached.
     """
     for patterns in WEIGHT_PATTERNS:
-        directory = hub.download(name, ("config.json", *TOKENIZER_FILES, *MODULE_FILES, *patterns))
+        files = ("config.json", *TOKENIZER_FILES, *MODULE_FILES, *OWN_FILES, *patterns)
+        directory = hub.download(name, files)
         if find_weights(directory) is not None:
             break
     return directory
@@ -56,6 +61,8 @@ def resolve_model(path_or_name: str | Path) -> Path:
     path = Path(path_or_name).expanduser()
     if path.is_dir():
         return path
+    if (previous := recover(path.resolve())).is_dir():  # a kill interrupted a save
+        return previous
     if path.exists():
         raise ValueError(
             f"{path} is a file; give the model directory that holds config.json and the weights"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 
+import huggingface_hub
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -320,3 +321,15 @@ def test_dtypes_are_taken_by_name_and_as_objects(name):
 def test_other_dtypes_are_rejected_by_name(dtype):
     with pytest.raises(ValueError, match=r"^dtype is .*; expected float32 or bfloat16$"):
         make_engine(tiny.CONFIG, keep_all(), dtype=dtype)
+
+
+def test_a_name_on_the_hub_is_loaded_from_its_download(tiny_classifier, monkeypatch):
+    asked = []
+
+    def download(name, allow_patterns):
+        asked.append(name)
+        return str(tiny_classifier)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    model = Classifier.load("somebody/model")
+    assert asked == ["somebody/model"] and model.origin.directory == str(tiny_classifier)

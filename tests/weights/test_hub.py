@@ -5,6 +5,7 @@ import fnmatch
 import huggingface_hub
 import pytest
 
+from adapler_jax.io.atomic_directories import temporary_sibling
 from adapler_jax.weights.hub import resolve_model
 
 
@@ -70,3 +71,16 @@ def test_the_modules_of_sentence_transformers_are_fetched_too(calls, tmp_path):
     for name in wanted:
         assert any(fnmatch.fnmatch(name, pattern) for pattern in calls[0]), name
     assert not any(fnmatch.fnmatch("onnx/model.onnx", pattern) for pattern in calls[0])
+
+
+def test_a_promise_is_fetched_with_its_full_model(calls, tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    resolve_model("somebody/model")
+    assert {"calibration.json", "full/*"} <= set(calls[0])
+
+
+def test_a_save_that_was_interrupted_counts_as_a_directory(calls, tmp_path):
+    previous = temporary_sibling(tmp_path / "model", "previous")
+    previous.mkdir()
+    assert resolve_model(tmp_path / "model") == previous
+    assert calls == []
