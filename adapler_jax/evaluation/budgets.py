@@ -275,7 +275,7 @@ def measure_budgets(
     pruner: Pruner,
     batches: Sequence[Batch],
     *,
-    budgets: Sequence[float],
+    budgets: Iterable[float],
     head: Head = CLASSIFICATION,
     dtype: DTypeLike = jnp.float32,
     threshold: float | None = None,

@@ -61,7 +61,7 @@ from adapler_jax.inference.loading import threshold_of
 from adapler_jax.inference.model_kind import check_classifies
 from adapler_jax.inference.reranker import Reranker
 from adapler_jax.io.atomic_files import remove_file
-from adapler_jax.io.heartbeat import Heartbeat
+from adapler_jax.io.heartbeat import Heartbeat, watch
 from adapler_jax.io.provenance import device_name
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import Batch
@@ -127,9 +127,9 @@ def calibrate_model(
     sample = halves[0][: _sample_size(reader.max_length)]
     parts = [functools.partial(make_task_texts, reader, half, label_of) for half in halves]
     log(f"calibrating on {len(sample):,} texts, measuring on {len(halves[1]):,} others")
-    with Heartbeat(lambda: f"calibrating and measuring {len(budgets)} budgets", log=log):
+    with Heartbeat(lambda: f"calibrating {len(budgets)} budgets", log=log):
         calibration = _calibrate(saved, make_batches(reader, sample), budgets, dtype, mode=mode)
-        calibration = _judged(calibration, saved, full, promise, parts=parts, dtype=dtype, log=log)
+    calibration = _judged(calibration, saved, full, promise, parts=parts, dtype=dtype, log=log)
     keep_full(calibration, full, saved.directory)
     log(f"wrote {calibration.write(saved.directory)}")
     set_card_part(saved.directory, card_section(calibration), log=log)
@@ -177,7 +177,7 @@ def _judged(
     if is_reranker(saved):
         judged = calibration, saved, full, promise
         return judge_orders(*judged, part=parts[1](), dtype=dtype, log=log)
-    measure = functools.partial(measure_part, saved, full, calibration, dtype=dtype)
+    measure = functools.partial(measure_part, saved, full, calibration, dtype=dtype, log=log)
     held_out = measure(parts[1]())
     calibration = dataclasses.replace(calibration, num_held_out=len(held_out.full_E))
     calibration = calibration.with_rows(held_out.records())
@@ -358,6 +358,7 @@ def measure_part(
     *,
     dtype: DTypeLike,
     budgets: Iterable[float] = (),
+    log: Callable[[str], None] = lambda line: None,
 ) -> MeasuredTexts:
     """Return what each calibrated budget, and others, do to these texts.
 
@@ -368,13 +369,15 @@ def measure_part(
       part: the texts.
       dtype: of the operands of the encoder's products.
       budgets: in addition to the calibrated ones.
+      log: receives the number of budgets that are done, where that takes long.
     """
+    all_budgets = sorted({*calibration.budgets, *budgets})
     measured = measure_budgets(
         calibration.apply(saved.params),
         saved.config,
         pruner_of_saved(saved),
         part.batches,
-        budgets=sorted({*calibration.budgets, *budgets}),
+        budgets=watch(all_budgets, "budgets measured", total=len(all_budgets), log=log),
         driver=part.driver,
         head=saved.head,
         dtype=dtype,

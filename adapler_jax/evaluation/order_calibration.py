@@ -34,6 +34,7 @@ from adapler_jax.evaluation.task_texts import MIN_TEXTS, TaskTexts
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.drift import QUERY_LOGIT, QUERY_SHARE, query_means
 from adapler_jax.inference.pair_scores import split_given_pairs
+from adapler_jax.io.heartbeat import watch
 from adapler_jax.metrics.ranking import (
     TOP,
     compare_orders,
@@ -247,7 +248,7 @@ def judge_orders(
       dtype: of the operands of the encoder's products.
       log: receives the certificate in words.
     """
-    orders = _measure(calibration, saved, full, promise, part=part, dtype=dtype)
+    orders = _measure(calibration, saved, full, promise, part=part, dtype=dtype, log=log)
     calibration = dataclasses.replace(
         calibration, num_held_out=len(part.texts), queries=orders.counts()
     ).with_rows(orders.records())
@@ -291,13 +292,14 @@ def _measure(
     *,
     part: TaskTexts,
     dtype: DTypeLike,
+    log: Callable[[str], None],
 ) -> MeasuredOrders:
     """Run a reranker over pairs at every budget; arguments as in `judge_orders`."""
     params = calibration.apply(saved.params)
-    dense_config = full_config(full)
+    dense_config, budgets = full_config(full), calibration.budgets
     measured = {
         budget: _measure_scores(saved, params, part.at(budget), dense_config, dtype=dtype)
-        for budget in calibration.budgets
+        for budget in watch(budgets, "budgets measured", total=len(budgets), log=log)
     }
     found = measured[1.0]
     if full is not saved:

@@ -19,7 +19,6 @@ from adapler_jax.inference.compute_dtype import AUTO
 from adapler_jax.inference.model_kind import kind_in_words
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries, have_equal_files
 from adapler_jax.io.atomic_files import replace_text
-from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.metrics.classification import THRESHOLD
 from adapler_jax.metrics.label_sets import THRESHOLDS
 from adapler_jax.presets import common
@@ -110,8 +109,7 @@ def make_rungs(
     """
     judged = parts["validation"]
     unit = "texts" if isinstance(judged[0], str) else "pairs"
-    with Heartbeat(lambda: "predicting the texts that compare models", log=log):
-        judge = Judge(full, judged)
+    judge = Judge(full, judged, log=log)
     log(f"comparing models on {len(judged):,} {unit}, by their agreement with the given model")
     if judge.constant is not None:
         log(f"one answer to all of them would agree in {100 * judge.constant:.1f}%")

@@ -8,6 +8,8 @@ from adapler_jax.io.atomic_directories import atomic_directory
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.io.heartbeat import Heartbeat
 
+PIECE = 1024  # texts that are predicted between two updates of the progress
+
 Label = str | float | list[str] | list[float]
 
 
@@ -27,13 +29,18 @@ def write_labelled(
     """
     if (directory / "validation.jsonl").exists():
         return
-    log(f"predicting {sum(map(len, parts.values())):,} texts by the given model")
+    done, total = 0, sum(map(len, parts.values()))
+    log(f"predicting {total:,} texts by the given model")
     with (
-        Heartbeat(lambda: "predicting texts by the given model", log=log),
+        Heartbeat(lambda: f"predicted by the given model: {done:,} of {total:,} texts", log=log),
         atomic_directory(directory) as partial,
     ):
         for split, texts in parts.items():
-            rows = map(labelled_row, texts, predict(texts))
+            rows: list[dict[str, Label]] = []
+            for start in range(0, len(texts), PIECE):
+                piece = texts[start : start + PIECE]
+                rows += map(labelled_row, piece, predict(piece))
+                done += len(piece)
             replace_text(
                 partial / f"{split}.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows)
             )

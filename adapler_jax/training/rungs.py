@@ -8,7 +8,7 @@ Shape letters:
 
 import functools
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -253,7 +253,14 @@ COMPARISONS: dict[str, tuple[Callable[..., Answers], Callable[..., dict[str, Any
 class Judge:
     """Measures models on the same texts, against one full model."""
 
-    def __init__(self, full: pathlib.Path, texts: Sequence, *, dtype: DTypeLike = jnp.float32):
+    def __init__(
+        self,
+        full: pathlib.Path,
+        texts: Sequence,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        log: Callable[[str], None] = lambda line: None,
+    ):
         """Predict the texts by the full model."""
         saved = load_model(full)
         found = batches_and_rows(load_reader(full), texts)
@@ -266,7 +273,7 @@ class Judge:
             ranks = not saved.class_names and not isinstance(pairs[0], str)
             group_E = query_numbers(pairs) if ranks else None
             self._compare = functools.partial(_equal_orders, group_E=group_E)
-        self._full = self._answer(saved, self._batches, dtype)[0]
+        self._full = self._answer(saved, self._watched("given model", log), dtype)[0]
         # Of a classifier, the agreement of one answer to all texts, its most frequent one.
         self.constant: float | None = None
         if self._answer is _classes:
@@ -276,9 +283,12 @@ class Judge:
         self, name: str, directory: pathlib.Path, *, log: Callable[[str], None] = lambda line: None
     ) -> Rung:
         """Return what a saved model of the same tokenizer and classes does to the texts."""
-        batches = watch(
-            self._batches, f"{name}: batches compared", total=len(self._batches), log=log
-        )
+        batches = self._watched(name, log)
         found, speedup = self._answer(load_model(directory), batches, self._dtype)
         compared = self._compare(found, self._full)
         return Rung(name, directory, speedup, constant=self.constant, **compared)
+
+    def _watched(self, name: str, log: Callable[[str], None]) -> Iterator[Batch]:
+        """Yield the batches for a model; where that takes long, log how many are done."""
+        label = f"{name}: batches compared"
+        return watch(self._batches, label, total=len(self._batches), log=log)
