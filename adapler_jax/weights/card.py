@@ -77,6 +77,20 @@ PIPELINES = {  # of the Hugging Face Hub, by the head
     "embedding": "sentence-similarity",
     "token_classification": "token-classification",
 }
+ENCODERS = {  # names by the `model_type` of config.json
+    "bert": "BERT",
+    "electra": "ELECTRA",
+    "modernbert": "ModernBERT",
+    "mpnet": "MPNet",
+}
+DROPPED_BY = {  # by the name of the pruner
+    "adapler": "AdapLeR",
+    "attention": "the attention that they receive, without training",
+    "ltp": "LTP",
+    "powerbert": "PoWER-BERT",
+    "trbert": "TR-BERT",
+    "vocabulary": "the saliency of their entries in the vocabulary, without training",
+}
 AUTO = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
     "ForMultipleChoice": "AutoModelForMultipleChoice",
@@ -99,17 +113,28 @@ def card_text(contents: dict[str, Any], section: dict[str, Any], slots: int) -> 
         facts += [f"- {kind}, in the order of the logits: {listed(names, limit=2000)}"]
     facts += [
         f"- Length: {slots} tokens of a text or pair, longer ones are cut",
-        "- Tokens are dropped by: "
-        f"{'nothing, this is a dense model' if is_dense(section) else section['pruner']}",
     ]
+    if is_dense(section):
+        facts.append("- All tokens run through all layers")
+    else:
+        pruner = section["pruner"]
+        facts.append(f"- Tokens are dropped by: {DROPPED_BY.get(pruner, pruner)}")
     parts = [
         front_matter(section),
-        f"# A {contents['model_type']} encoder with the head `{section['head']}`",
+        f"# {title(contents, section)}",
         "\n".join(facts),
         own_use(section),
         others_use(contents, section),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def title(contents: dict[str, Any], section: dict[str, Any]) -> str:
+    """Return what a model is, in words; arguments as in `card_text`."""
+    encoder = ENCODERS.get(contents["model_type"], contents["model_type"])
+    job = PIPELINES.get(_use(section))
+    purpose = f"for {job.replace('-', ' ')}" if job else f"with the head `{section['head']}`"
+    return f"{encoder} {purpose}{'' if is_dense(section) else ', with tokens dropped'}"
 
 
 def _use(section: dict[str, Any]) -> str:

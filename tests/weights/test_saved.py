@@ -231,16 +231,16 @@ def test_an_architecture_that_no_class_computes_is_not_claimed(tmp_path, params)
 
 
 @pytest.mark.parametrize(
-    ("head", "use"),
+    ("head", "use", "purpose"),
     [
-        (CLASSIFICATION, "from adapler_jax import Classifier"),
-        (SPAN, "from adapler_jax import QuestionAnswerer"),
-        (choice(4), "from adapler_jax import MultipleChoice"),
-        (hotpot(3), "adapler_jax.weights.save.load_model"),
+        (CLASSIFICATION, "from adapler_jax import Classifier", "for text classification"),
+        (SPAN, "from adapler_jax import QuestionAnswerer", "for question answering"),
+        (choice(4), "from adapler_jax import MultipleChoice", "for multiple choice"),
+        (hotpot(3), "adapler_jax.weights.save.load_model", "with the head `hotpot`"),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_the_card_says_what_the_model_is_and_how_it_is_read(tmp_path, params, head, use):
+def test_the_card_says_what_the_model_is_and_how_it_is_read(tmp_path, params, head, use, purpose):
     params = params | {"head": head.init(KEY, CONFIG, 3)}
     names = ("bad\n# no heading", "so-so", "good") if head is CLASSIFICATION else None
     directory = save_model(
@@ -254,6 +254,7 @@ def test_the_card_says_what_the_model_is_and_how_it_is_read(tmp_path, params, he
     )
     card = (directory / "README.md").read_text()
     assert use in card and "Task: reviews" in card and "Length: 8 tokens" in card
+    assert f"\n# BERT {purpose}\n" in card and "- All tokens run through all layers\n" in card
     assert card.startswith("---\nlibrary_name: adapler_jax\n") and "\n# no heading" not in card
     assert "truncation=True" in card and "unpruned" not in card
 
@@ -262,7 +263,8 @@ def test_the_card_of_a_pruned_model_says_that_others_do_not_prune(tmp_path, para
     params = params | {"pruner": {"retention_N": np.full(4, 5.0, np.float32)}}
     directory = save_model(tmp_path / "model", params, CONFIG, pruner_name="powerbert")
     card = (directory / "README.md").read_text()
-    assert "they read the weights unpruned" in card and "dropped by: powerbert" in card
+    assert "they read the weights unpruned" in card and "dropped by: PoWER-BERT" in card
+    assert "\n# BERT for text classification, with tokens dropped\n" in card
 
 
 def test_a_readme_of_the_user_is_kept_and_ours_is_written_again(tmp_path, params):
