@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import itertools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -146,14 +147,11 @@ def measure_all(workload: Workload, *, log: Callable[[str], None]) -> list[Row]:
       log: receives a line for each case.
     """
     num_rounds = workload.num_rounds
-    rows = []
-    for config in workload.configs:
-        fitting = sorted(
-            {
-                (batch_size, min(length, config.num_positions))
-                for batch_size, length in workload.cases
-            }
-        )
+    rows: list[Row] = []
+    cases = [_fitting_cases(workload, config) for config in workload.configs]
+    count = itertools.count(1)
+    total = len(workload.dtypes) * sum(len(fitting) + len(dict(fitting)) for fitting in cases)
+    for config, fitting in zip(workload.configs, cases):
         longest = dict(fitting)  # the last of every batch size
         for dtype in workload.dtypes:
             name = f"{config.num_layers} layers of {config.hidden_dim}, {dtype}"
@@ -167,18 +165,27 @@ def measure_all(workload: Workload, *, log: Callable[[str], None]) -> list[Row]:
                     num_rounds=num_rounds,
                 )
                 rows += found
-                log(f"{name}, {batch_size}x{length}: {_describe_fastest(found)}")
+                case = f"{next(count)} of {total}: {name}, {batch_size}x{length}"
+                log(f"{case}: {_describe_fastest(found)}")
             for batch_size, length in longest.items():
                 rows += measure_buckets(config, dtype, batch_size, length, num_rounds=num_rounds)
-                log(f"{name}, batch {batch_size}: buckets up to {length}")
+                case = f"{next(count)} of {total}: {name}, batch {batch_size}"
+                log(f"{case}: buckets up to {length}")
     return rows
+
+
+def _fitting_cases(workload: Workload, config: EncoderConfig) -> list[tuple[int, int]]:
+    """Return the different batch sizes and lengths that an encoder can run, in order."""
+    return sorted(
+        {(batch_size, min(length, config.num_positions)) for batch_size, length in workload.cases}
+    )
 
 
 def _describe_fastest(rows: Sequence[Row]) -> str:
     """Return the fastest drivers of one case."""
     plain = fastest_driver([row for row in rows if not row.is_pruned], None)
     pruned = fastest_driver([row for row in rows if row.is_pruned], None)
-    return f"plain BERT {plain}, pruned models {pruned}"
+    return f"fastest with all tokens: {plain}, with tokens dropped: {pruned}"
 
 
 def previous_table(path: pathlib.Path, log: Callable[[str], None]) -> LatencyTable | None:
