@@ -256,9 +256,11 @@ def _save_full(
     own = load_model(loaded.directory) if is_own else None
     is_single = head.name == "regression" and isinstance(texts[0], str)
     longest, extra = settings_of_modules(loaded.directory) if own is None else (None, own.extra)
-    length = options.max_length or (own and own.max_length) or _longest(tokenizer, texts)
-    length = min(length, longest or length, loaded.config.num_positions)
-    log(f"texts are cut to {length} tokens; max_length sets another length")
+    given = options.max_length or (own and own.max_length)
+    wanted = given or _longest(tokenizer, texts)
+    length = min(wanted, longest or wanted, loaded.config.num_positions)
+    reason = "" if given or length < wanted else ", which the longest of these has"
+    log(f"texts are cut to {length} tokens{reason}; max_length sets another length")
     save_model(
         directory,
         loaded.params | {"pruner": {}},
