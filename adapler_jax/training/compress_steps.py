@@ -259,8 +259,7 @@ def _save_full(
     given = options.max_length or (own and own.max_length)
     wanted = given or _longest(tokenizer, texts)
     length = min(wanted, longest or wanted, loaded.config.num_positions)
-    reason = "" if given or length < wanted else ", which the longest of these has"
-    log(f"texts are cut to {length} tokens{reason}; max_length sets another length")
+    log(length_note(length, is_longest=not given and length == wanted))
     save_model(
         directory,
         loaded.params | {"pruner": {}},
@@ -296,6 +295,17 @@ def check_given(model, options: CompressOptions, out: pathlib.Path) -> None:
             raise ValueError(
                 f"{out} has work with {name} {before[name]}, not {value}; give another --out"
             )
+
+
+def length_note(length: int, *, is_longest: bool) -> str:
+    """Return the length of a compressed model in words.
+
+    Args:
+      length: tokens that it reads.
+      is_longest: whether it is the length of the longest text, so that texts to come may be cut.
+    """
+    reason = ", which the longest of these has" if is_longest else ""
+    return f"texts are cut to {length} tokens{reason}; max_length sets another length"
 
 
 def _longest(tokenizer, texts: Sequence) -> int:

@@ -83,7 +83,10 @@ def test_labels_are_the_classes_that_the_given_model_predicts(compressed, given)
 
 def test_the_certificate_is_about_texts_that_nothing_was_trained_on(compressed):
     out, found, notes = compressed
-    assert f"texts are cut to {load_model(out / 'full').max_length} tokens" in "; ".join(notes)
+    length = load_model(out / "full").max_length
+    assert compress_steps.length_note(length, is_longest=False) in notes
+    longest = compress_steps.length_note(length, is_longest=True)
+    assert f"cut to {length} tokens, which the longest of these has; " in longest
     lines = (out / "texts" / "train.jsonl").read_text().splitlines()
     trained = {json.loads(line)["text"] for line in lines}
     _, held_back = split_texts(make_texts(), seed=0, fraction=0.7)

@@ -227,7 +227,6 @@ def test_off_a_terminal_a_long_comparison_is_not_silent(given, tmp_path, monkeyp
     notes = []
     options = CompressOptions(speedup=1.5, train=False)
     compress(given, TEXTS, tmp_path / "out", options=options, log=notes.append)
-    assert any("tokens, which the longest of these has; " in note for note in notes)
     for line in (
         r"predicted by the given model: \d+ of \d+ texts",
         r"given model: batches compared: \d+ of \d+",
