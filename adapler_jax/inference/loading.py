@@ -7,6 +7,7 @@ Shape letters:
 
 import functools
 import itertools
+import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from adapler_jax.inference.engine import AUTO, Engine, TableSource, make_engine,
 from adapler_jax.inference.model_kind import max_length_of
 from adapler_jax.inference.processes import check_process, origin_of
 from adapler_jax.inference.texts import check_batch_size
+from adapler_jax.io.atomic_directories import recover
 from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold
 from adapler_jax.pruning import Pruner, pruner_of_saved
@@ -64,9 +66,11 @@ def with_origin(load: Callable) -> Callable:
             name: tuple(value) if isinstance(value, Iterator) else value
             for name, value in options.items()
         }
-        directory = resolve_model(directory)
-        model = load(cls, directory, **options)
-        object.__setattr__(model, "origin", origin_of(directory, options))
+        local = resolve_model(directory)
+        model = load(cls, local, **options)
+        # Of an interrupted save the directory itself, which the next save puts in place again.
+        is_asked = local.resolve() == recover(pathlib.Path(directory).expanduser().resolve())
+        object.__setattr__(model, "origin", origin_of(directory if is_asked else local, options))
         return model
 
     return load_with_origin

@@ -5,6 +5,7 @@ import dataclasses
 import multiprocessing
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import warnings
@@ -21,6 +22,7 @@ from adapler_jax.inference.engine import make_engine
 from adapler_jax.inference.multiple_choice import MultipleChoice
 from adapler_jax.inference.processes import Origin, check_process
 from adapler_jax.inference.question_answerer import QuestionAnswerer
+from adapler_jax.io.atomic_directories import temporary_sibling
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import COMPUTE_DTYPES, compute_dtype
 from adapler_jax.weights.save import save_model
@@ -333,3 +335,8 @@ def test_a_name_on_the_hub_is_loaded_from_its_download(tiny_classifier, monkeypa
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     model = Classifier.load("somebody/model")
     assert asked == ["somebody/model"] and model.origin.directory == str(tiny_classifier)
+
+
+def test_the_origin_of_an_interrupted_save_is_the_directory_itself(tiny_classifier, tmp_path):
+    shutil.copytree(tiny_classifier, temporary_sibling(tmp_path / "model", "previous"))
+    assert Classifier.load(tmp_path / "model").origin.directory == str(tmp_path / "model")
